@@ -4,3 +4,44 @@ A self-attention module with fixed parameters approximates any sparse attention 
 only its input. This package builds such inputs, says how large the hidden size has to be, and
 measures what was built. It accompanies the book of the same name.
 """
+
+from . import (
+    attention,
+    claims,
+    errors,
+    logits,
+    precision,
+    targets,
+)
+from .errors import ClaimError, ConstructionError, JLAttentionError, ParameterError, TargetError
+from .precision import PrecisionReport, measure
+from .targets import check_target
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ClaimError",
+    "ConstructionError",
+    "JLAttentionError",
+    "ParameterError",
+    "PrecisionReport",
+    "TargetError",
+    "attention",
+    "check_target",
+    "claims",
+    "errors",
+    "figures",
+    "logits",
+    "measure",
+    "precision",
+    "targets",
+]
+
+
+def __getattr__(name):
+    """Import `figures` on first use: it alone needs Matplotlib."""
+    if name == "figures":
+        import importlib
+
+        return importlib.import_module(".figures", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -30,8 +30,7 @@ def style():
     mpl.rcParams.update(
         {
             "figure.figsize": SIZES["single"],
-            "figure.dpi": 100,
-            "savefig.dpi": 200,
+            "figure.dpi": 160,
             "figure.constrained_layout.use": True,
             "figure.facecolor": "white",
             "font.size": 11,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .attention import row_blocks
+from .attention import BLOCK_BYTES, row_blocks
 from .errors import ParameterError
 from .targets import check_target
 
@@ -56,7 +56,7 @@ class PrecisionReport:
         return self.ratio_error <= ratio_error and self.leak <= leak
 
 
-def measure(built, target, rows=None):
+def measure(built, target, rows=None, block_bytes=BLOCK_BYTES):
     """Measure the precision of a construction against a target, streaming over blocks of rows.
 
     Exact: every pair of every measured row is looked at. Costs O(L^2 m) time and one block of
@@ -70,6 +70,8 @@ def measure(built, target, rows=None):
         Checked by `targets.check_target`.
     rows : array_like of int, optional
         Measure these rows only; all of them if None.
+    block_bytes : int, optional
+        Size of one block of rows of Lambda; a few such blocks are held at a time.
 
     Returns
     -------
@@ -87,7 +89,7 @@ def measure(built, target, rows=None):
     rows = np.arange(length) if rows is None else _check_rows(rows, length)
     logits = built.logits if hasattr(built, "logits") else np.asarray(built).__getitem__
     parts = []
-    for block in row_blocks(len(rows), columns=length):
+    for block in row_blocks(len(rows), length, block_bytes):
         some = rows[block]
         # A slice reads a block without copying the queries; an index array would copy.
         contiguous = some[-1] - some[0] == len(some) - 1 and (np.diff(some) == 1).all()

@@ -1,0 +1,294 @@
+"""`targets`: every generator makes what it says, and `check_target` refuses what is not a target."""
+
+import networkx as nx
+import numpy as np
+import pytest
+from conftest import sparse_targets
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import sparse
+
+import jl_attention as jla
+from jl_attention import targets
+from jl_attention.targets import (
+    ROW_SUM_TOLERANCE,
+    check_target,
+    column_counts,
+    row_counts,
+    row_ratios,
+)
+
+
+def assert_canonical(target):
+    assert isinstance(target, sparse.csr_array)
+    assert target.dtype == np.float64
+    assert target.has_canonical_format
+    assert (target.data > 0).all()
+
+
+# --- Generators ----------------------------------------------------------------------------------
+
+
+@given(
+    length=st.integers(1, 40),
+    fraction=st.floats(0, 1),
+    max_ratio=st.floats(1, 1e6),
+    seed=st.integers(0, 2**32),
+)
+def test_regular_has_row_nnz_in_every_row_and_column(length, fraction, max_ratio, seed):
+    row_nnz = 1 + round(fraction * (length - 1))
+    target = targets.regular(length, row_nnz, max_ratio, rng=seed)
+    assert_canonical(target)
+    assert (row_counts(target) == row_nnz).all()
+    assert (column_counts(target) == row_nnz).all()
+    expected = max_ratio if row_nnz > 1 else 1.0
+    np.testing.assert_allclose(row_ratios(target), expected, rtol=1e-9)
+
+
+@given(
+    length=st.integers(1, 40),
+    fraction=st.floats(0, 1),
+    seed=st.integers(0, 2**32),
+)
+def test_row_sparse_has_row_nnz_in_every_row(length, fraction, seed):
+    row_nnz = 1 + round(fraction * (length - 1))
+    target = targets.row_sparse(length, row_nnz, 3.0, rng=seed)
+    assert_canonical(target)
+    assert (row_counts(target) == row_nnz).all()
+
+
+def test_row_sparse_supports_are_uniform():
+    # Each of the 6 subsets of size 2 of 4 columns has probability 1/6. Pearson's statistic over
+    # 60 000 rows is chi-square with 5 degrees of freedom; 1e-9 of it lies above 49.9.
+    length, draws = 4, 15_000
+    rng = np.random.default_rng(0)
+    codes = np.concatenate(
+        [targets.row_sparse(length, 2, rng=rng).indices.reshape(-1, 2) for _ in range(draws)]
+    )
+    _, observed = np.unique(codes, axis=0, return_counts=True)
+    expected = draws * length / 6
+    assert len(observed) == 6
+    assert ((observed - expected) ** 2 / expected).sum() < 49.9
+
+
+def test_the_same_seed_gives_the_same_target():
+    for make in (
+        lambda rng: targets.regular(30, 3, 2.0, rng=rng),
+        lambda rng: targets.row_sparse(30, 3, 2.0, rng=rng),
+        lambda rng: targets.big_bird(30, 1, 2, 2, 2.0, rng=rng),
+        lambda rng: targets.vertical_slash(30, 2, 3, 2.0, rng=rng),
+        lambda rng: targets.permutation(30, rng=rng),
+    ):
+        first, again, from_generator = make(7), make(7), make(np.random.default_rng(7))
+        assert (first != again).nnz == 0
+        assert (first != from_generator).nnz == 0
+        assert (first != make(8)).nnz > 0
+
+
+def test_patterns_have_their_supports():
+    band = targets.banded(6, 1).toarray() > 0
+    np.testing.assert_array_equal(band, np.abs(np.subtract.outer(range(6), range(6))) <= 1)
+
+    window = targets.causal_window(6, 3).toarray() > 0
+    lag = np.subtract.outer(range(6), range(6))
+    np.testing.assert_array_equal(window, (lag >= 0) & (lag < 3))
+
+    blocks = targets.block_diagonal(5, 2).toarray() > 0
+    group = np.arange(5) // 2
+    np.testing.assert_array_equal(blocks, group[:, None] == group)
+
+    bird = targets.big_bird(20, 1, 2, 3, rng=0).toarray() > 0
+    assert bird[:2].all()
+    assert bird[:, :2].all()
+    assert (np.diagonal(bird, 1).all()) and np.diagonal(bird, -1).all()
+    assert bird[2:].sum(axis=1).max() <= 3 + 2 + 3
+
+    slash = targets.vertical_slash(20, 2, 3, rng=0).toarray() > 0
+    assert not np.triu(slash, 1).any()
+    assert slash[:, 0].all()
+    assert slash.diagonal().all()
+    assert slash.sum(axis=1).max() <= 5
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: targets.regular(1, 1),
+        lambda: targets.row_sparse(1, 1, 5.0),
+        lambda: targets.permutation(1),
+        lambda: targets.banded(1, 3),
+        lambda: targets.causal_window(1, 3),
+        lambda: targets.block_diagonal(1, 1),
+        lambda: targets.big_bird(1, 0, 0, 1),
+        lambda: targets.vertical_slash(1, 1, 1),
+        lambda: targets.from_graph(np.zeros((1, 1))),
+        lambda: targets.from_attention([[0.3]], 1),
+    ],
+)
+def test_one_token_attends_to_itself(make):
+    np.testing.assert_array_equal(make().toarray(), [[1.0]])
+
+
+@pytest.mark.parametrize(
+    ("call", "argument"),
+    [
+        (lambda: targets.regular(0, 1), "length"),
+        (lambda: targets.regular(5, 6), "row_nnz"),
+        (lambda: targets.regular(5, 0), "row_nnz"),
+        (lambda: targets.regular(5.5, 1), "length"),
+        (lambda: targets.regular(5, 2, max_ratio=0.5), "max_ratio"),
+        (lambda: targets.regular(5, 2, max_ratio=np.nan), "max_ratio"),
+        (lambda: targets.regular(5, 2, max_ratio="2"), "max_ratio"),
+        (lambda: targets.banded(5, -1), "bandwidth"),
+        (lambda: targets.causal_window(5, 0), "window"),
+        (lambda: targets.block_diagonal(5, 6), "block_size"),
+        (lambda: targets.big_bird(5, 1, 6, 0), "global_tokens"),
+        (lambda: targets.vertical_slash(5, 1, 0), "slashes"),
+        (lambda: targets.from_attention(np.eye(3), 4), "row_nnz"),
+    ],
+)
+def test_generators_name_the_bad_argument(call, argument):
+    with pytest.raises(jla.ParameterError, match=f"^{argument}="):
+        call()
+
+
+def test_from_graph_reads_networkx_and_matrices():
+    graph = nx.path_graph(3)
+    walk = targets.from_graph(graph, self_loops=False).toarray()
+    np.testing.assert_allclose(walk, [[0, 1, 0], [0.5, 0, 0.5], [0, 1, 0]])
+    same = targets.from_graph(nx.to_scipy_sparse_array(graph), self_loops=False).toarray()
+    np.testing.assert_array_equal(walk, same)
+    lazy = targets.from_graph(graph).toarray()
+    np.testing.assert_allclose(lazy[0], [0.5, 0.5, 0])
+    graph.add_edge(0, 1, weight=3.0)
+    np.testing.assert_allclose(targets.from_graph(graph).toarray()[0], [0.25, 0.75, 0])
+    graph.add_node(3)
+    with pytest.raises(jla.TargetError, match="row 3"):
+        targets.from_graph(graph, self_loops=False)
+    with pytest.raises(jla.TargetError, match="empty"):
+        targets.from_graph(nx.Graph())
+
+
+def test_from_attention_keeps_the_largest_entries():
+    attention = np.array([[0.1, 0.6, 0.3], [0.25, 0.25, 0.5], [1, 0, 0]])
+    kept = targets.from_attention(attention, 2).toarray()
+    np.testing.assert_allclose(kept, [[0, 2 / 3, 1 / 3], [1 / 3, 0, 2 / 3], [1, 0, 0]])
+    attention[1, 0] = np.nan
+    with pytest.raises(jla.TargetError, match="row 1"):
+        targets.from_attention(attention, 2)
+
+
+@given(weights=hnp.arrays(np.float64, (4, 4), elements=st.floats(0, 1e308)))
+def test_normalize_rows_never_overflows(weights):
+    weights[:, 0] += 1e-300
+    target = targets.normalize_rows(weights)
+    np.testing.assert_allclose(target.sum(axis=1), 1, rtol=1e-12)
+
+
+# --- check_target --------------------------------------------------------------------------------
+
+
+@given(target=sparse_targets())
+def test_check_target_accepts_every_format_and_is_idempotent(target):
+    dense = target.toarray()
+    for form in (
+        dense,
+        dense.tolist(),
+        np.asfortranarray(dense),
+        target,
+        target.tocsc(),
+        target.tocoo(),
+        target.tolil(),
+        sparse.csr_matrix(dense),
+    ):
+        checked = check_target(form)
+        assert_canonical(checked)
+        np.testing.assert_array_equal(checked.toarray(), dense)
+    again = check_target(check_target(target))
+    np.testing.assert_array_equal(again.data, target.data)
+
+
+def test_check_target_copies():
+    target = targets.regular(5, 2, rng=0)
+    checked = check_target(target)
+    checked.data[:] = 0
+    assert target.data.min() > 0
+
+
+def test_check_target_canonicalises():
+    indices, indptr = np.array([1, 0, 0, 1, 1]), np.array([0, 3, 5])
+    messy = sparse.csr_array((np.array([0.5, 0.25, 0.25, 0.0, 1.0]), indices, indptr))
+    checked = check_target(messy)
+    assert_canonical(checked)
+    np.testing.assert_array_equal(checked.toarray(), [[0.5, 0.5], [0, 1]])
+    assert checked.nnz == 3
+
+
+def test_check_target_accepts_ints_bools_and_half_precision():
+    for dtype in (int, bool, np.float16, np.float32, np.uint8):
+        np.testing.assert_array_equal(check_target(np.eye(3, dtype=dtype)).toarray(), np.eye(3))
+
+
+def spoilt(row, column, value):
+    matrix = np.full((4, 4), 0.25)
+    matrix[row, column] = value
+    return matrix
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (spoilt(2, 1, np.nan), "row 2.*not finite"),
+        (spoilt(2, 1, np.inf), "row 2.*not finite"),
+        (spoilt(3, 0, -0.25), "row 3.*negative"),
+        (spoilt(1, 1, 0.3), r"row 1: sums to 1\.05"),
+        (np.full((2, 2), 1e308), "row 0: sums to inf"),
+        (np.diag([1.0, 0, 1]), "row 1: has no nonzero entry"),
+        (np.eye(3, dtype=complex), "complex"),
+        (np.array([["1"]]), "real numbers"),
+        (np.array([[None]]), "real numbers"),
+        (np.array([["2026-01-01"]], dtype="M8[D]"), "real numbers"),
+        ([[1, 0], [1]], "not a matrix"),
+        (np.ones(3), r"shape \(3,\)"),
+        (np.ones((2, 2, 2)), r"shape \(2, 2, 2\)"),
+        (1.0, r"shape \(\)"),
+        (np.ones((2, 3)) / 3, "square"),
+        (np.zeros((0, 0)), "empty"),
+        (sparse.csr_array((3, 3)), "row 0: has no nonzero entry"),
+        (sparse.csr_array(np.eye(2, dtype=complex)), "complex"),
+        (sparse.coo_array(([np.nan], ([0], [0])), shape=(1, 1)), "row 0.*not finite"),
+    ],
+)
+def test_check_target_names_row_and_reason(bad, message):
+    with pytest.raises(jla.TargetError, match=message) as caught:
+        check_target(bad)
+    assert isinstance(caught.value, ValueError)
+    assert str(caught.value).startswith("target: ")
+
+
+def test_a_negative_duplicate_is_refused_even_if_the_sum_is_not_negative():
+    matrix = sparse.csr_array((np.array([2.0, -1.0]), np.array([0, 0]), np.array([0, 2])))
+    with pytest.raises(jla.TargetError, match="row 0.*negative"):
+        check_target(matrix)
+
+
+def test_row_sum_tolerance_is_what_it_says():
+    check_target(np.eye(2) * (1 + 0.9 * ROW_SUM_TOLERANCE))
+    with pytest.raises(jla.TargetError, match="row 0"):
+        check_target(np.eye(2) * (1 + 1.1 * ROW_SUM_TOLERANCE))
+
+
+@given(
+    matrix=hnp.arrays(
+        st.sampled_from([np.float64, np.float32, np.int64, np.complex128, bool]),
+        hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4),
+    )
+)
+def test_check_target_gives_a_target_or_its_own_error(matrix):
+    try:
+        checked = check_target(matrix)
+    except jla.TargetError:
+        return
+    assert_canonical(checked)
+    assert np.abs(checked.sum(axis=1) - 1).max() <= ROW_SUM_TOLERANCE * (1 + 1e-9)
