@@ -1,0 +1,346 @@
+"""The construction algorithms: from a target A to the input X of the fixed attention module.
+
+Each method is one function ``(B, dim, rng, dtype) -> (queries, keys)`` in `METHODS`:
+
+- ``svd_projection`` (Theorem T1, the paper's way): project the two halves of the SVD of B;
+- ``row_projection`` (T2): project the rows of B and the identity; only rows need be sparse;
+- ``interpolate`` (T3): solve for the query on the support; the ratios are exact.
+
+`construct` chooses the dimension, runs the method and, when asked to, retries until the measured
+precision is the one asked for.
+"""
+
+import os
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from scipy import linalg, sparse
+from scipy.sparse import csgraph
+from scipy.special import softmax
+
+from . import attention
+from .dimensions import required_dim_for_target
+from .errors import ConstructionError, ParameterError, check_choice, check_int, check_real
+from .logits import check_precision, target_logits
+from .precision import measure
+from .targets import check_target
+
+MAX_CONDITION = 1e12
+"""Largest accepted condition number of a Gram matrix: beyond it few digits of a query are left."""
+
+BLOCK_BYTES = 2**27
+"""Memory for one block of gathered key codes."""
+
+
+@dataclass(frozen=True)
+class Construction:
+    """Queries and keys for a target, and the input of the fixed module that carries them.
+
+    Attributes
+    ----------
+    queries, keys : ndarray, shape (L, m)
+        X1 and X2; the logits are Lambda = X1 X2^T.
+    method : str
+        A key of `METHODS`.
+    ratio_error, leak : float
+        The precision (eps1, eps2) asked for.
+    failure_prob : float
+        eta: the probability, over the random projection, that the precision may be missed. A
+        promise only where `dim` is at least the theorem's.
+    logit_scale : float
+        tau, the gap of the target logits B.
+    """
+
+    queries: np.ndarray = field(repr=False)
+    keys: np.ndarray = field(repr=False)
+    method: str
+    ratio_error: float
+    leak: float
+    failure_prob: float
+    logit_scale: float
+
+    @property
+    def length(self):
+        """L, the sequence length."""
+        return self.queries.shape[0]
+
+    @property
+    def dim(self):
+        """m, the query dimension; the hidden size is d = 2m."""
+        return self.queries.shape[1]
+
+    @cached_property
+    def X(self):
+        """The module's input [X1 | X2], shape (L, 2m)."""
+        return attention.attention_input(self.queries, self.keys)
+
+    @property
+    def W_Q(self):
+        """The fixed query parameters, shape (2m, m); they depend on m alone."""
+        return attention.fixed_parameters(self.dim, self.queries.dtype)[0]
+
+    @property
+    def W_K(self):
+        """The fixed key parameters, shape (2m, m); they depend on m alone."""
+        return attention.fixed_parameters(self.dim, self.queries.dtype)[1]
+
+    def logits(self, rows=slice(None)):
+        """Return the rows (slice or index array) of Lambda, shape (n, L).
+
+        Computed as X1 X2^T, which `attention.self_attention_logits` equals up to rounding.
+        """
+        return self.queries[rows] @ self.keys.T
+
+    def attention(self, rows=slice(None)):
+        """Return the rows (slice or index array) of M = softmax of Lambda, shape (n, L)."""
+        return softmax(self.logits(rows), axis=1)
+
+
+def construct(
+    target,
+    method="interpolate",
+    *,
+    ratio_error=0.0,
+    leak=0.01,
+    dim=None,
+    failure_prob=0.01,
+    logit_scale=None,
+    rng=0,
+    retries=0,
+    dtype=np.float64,
+):
+    """Build the input that makes the fixed self-attention module approximate `target`.
+
+    Parameters
+    ----------
+    target : array_like or scipy.sparse array, shape (L, L)
+        Right-stochastic, see `targets.check_target`.
+    method : {"interpolate", "svd_projection", "row_projection"}
+        Theorem T3, T1 or T2.
+    ratio_error : float, optional
+        eps1 of (P1). Must be positive for the two projection methods; "interpolate" makes the
+        ratios exact whatever it is.
+    leak : float, optional
+        eps2 of (P2), in (0, 1).
+    dim : int, optional
+        Query dimension m. If None, the least m that the method's theorem allows for this target.
+    failure_prob : float, optional
+        eta in (0, 1): how often, over `rng`, the theorem's m may miss the precision.
+    logit_scale : float, optional
+        tau. If None, log((1 + eps1)/eps2) for the projection methods, 3 log(1/eps2) otherwise.
+    rng : int or numpy.random.Generator, optional
+        Seed or generator of the random codes; the same seed gives the same result.
+    retries : int, optional
+        With `retries` > 0 the result is measured and drawn again, at most that many times more,
+        until it meets (eps1, eps2): a Las Vegas algorithm, whose measurement is the certificate.
+    dtype : {numpy.float64, numpy.float32}, optional
+        Of queries and keys.
+
+    Returns
+    -------
+    Construction
+
+    Raises
+    ------
+    TargetError
+        The target is not right-stochastic.
+    ParameterError
+        An argument is out of range, or the input would not fit into memory.
+    ConstructionError
+        The method cannot work at this dimension, or every draw missed the precision.
+    """
+    check_choice("method", method, METHODS)
+    target = check_target(target)
+    ratio_error, leak, logit_scale = check_precision(method, ratio_error, leak, logit_scale)
+    failure_prob = check_real("failure_prob", failure_prob, above=0, below=1)
+    retries = check_int("retries", retries, minimum=0)
+    dtype = np.dtype(dtype)
+    if dtype not in (np.float64, np.float32):
+        raise ParameterError(f"dtype={dtype}: expected float64 or float32")
+    if dim is None:
+        dim = required_dim_for_target(
+            target, method, ratio_error, leak, failure_prob=failure_prob, logit_scale=logit_scale
+        )
+    dim = check_int("dim", dim)
+    _check_memory(target.shape[0], dim, dtype)
+    rng = np.random.default_rng(rng)
+    logits = target_logits(target, logit_scale)
+    for _ in range(1 + retries):
+        queries, keys = METHODS[method](logits, dim, rng, dtype)
+        built = Construction(queries, keys, method, ratio_error, leak, failure_prob, logit_scale)
+        if not retries:
+            return built
+        report = measure(built, target)
+        # Exact ratios are exact up to rounding only.
+        rounding = 1e4 * np.finfo(dtype).eps * max(1.0, report.max_abs_logit)
+        if report.meets(ratio_error + rounding, leak):
+            return built
+    raise ConstructionError(
+        f"dim={dim}: none of {1 + retries} draws met ratio_error={ratio_error:g}, leak={leak:g}; "
+        f"the last one had {report.ratio_error:.3g} and {report.leak:.3g}"
+    )
+
+
+def _check_memory(length, dim, dtype):
+    """Refuse queries and keys that this machine cannot hold."""
+    if not hasattr(os, "sysconf"):  # not a POSIX system: let the allocation itself fail
+        return
+    needed = 2 * length * dim * dtype.itemsize
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > memory:
+        raise ParameterError(
+            f"dim={dim}: queries and keys for length={length} would take {needed / 1e9:.3g} GB of "
+            f"the machine's {memory / 1e9:.3g} GB; pass a smaller dim or ask for less precision"
+        )
+
+
+def svd_projection(B, dim, rng, dtype=np.float64):
+    """Project the balanced halves of B's singular value decomposition (Theorem T1).
+
+    B = U Sigma V^T; X1 = U Sigma^(1/2) G^T, X2 = V Sigma^(1/2) G^T with G an m x L Gaussian
+    matrix of variance 1/m, so that X1 X2^T has mean B.
+
+    Rows and columns of B that no chain of nonzeros connects are decomposed on their own, so a
+    block pattern costs the sum of its blocks; a connected one costs a dense SVD, O(L^3) time and
+    O(L^2) memory.
+
+    Parameters
+    ----------
+    B : scipy.sparse.csr_array, shape (L, L)
+        Target logits (`logits.target_logits`).
+    dim : int
+        m.
+    rng : numpy.random.Generator
+    dtype : {numpy.float64, numpy.float32}, optional
+
+    Returns
+    -------
+    queries, keys : ndarray, shape (L, m)
+    """
+    length = B.shape[0]
+    queries = np.zeros((length, dim), dtype=dtype)
+    keys = np.zeros((length, dim), dtype=dtype)
+    for rows, columns in _connected_blocks(B):
+        U, sigma, Vt = linalg.svd(B[rows][:, columns].toarray(), full_matrices=False)
+        root = np.sqrt(sigma)
+        projection = _gaussian(len(sigma), dim, rng, dtype) / np.sqrt(dim, dtype=dtype)
+        queries[rows] = (U * root).astype(dtype) @ projection
+        keys[columns] = (Vt.T * root).astype(dtype) @ projection
+    return queries, keys
+
+
+def _connected_blocks(B):
+    """Yield (rows, columns) of the connected components of B's bipartite graph of nonzeros."""
+    length = B.shape[0]
+    graph = sparse.block_array([[None, B], [B.T, None]], format="csr")
+    count, labels = csgraph.connected_components(graph, directed=False)
+    row_order, column_order = (np.argsort(part, kind="stable") for part in np.split(labels, 2))
+    row_ends = np.searchsorted(labels[:length][row_order], np.arange(count + 1))
+    column_ends = np.searchsorted(labels[length:][column_order], np.arange(count + 1))
+    for block in range(count):
+        rows = row_order[row_ends[block] : row_ends[block + 1]]
+        columns = column_order[column_ends[block] : column_ends[block + 1]]
+        if len(rows):  # a column without nonzeros is a component of its own; its key stays zero
+            yield rows, columns
+
+
+def row_projection(B, dim, rng, dtype=np.float64):
+    """Project the trivial factorisation B = B I (Theorem T2).
+
+    Keys are random codes, X2 = G^T with variance 1/m; the query X1 = B G^T is the B-weighted sum
+    of the codes it wants. Costs O(nnz(B) m), and columns may be dense. Parameters and returns as
+    in `svd_projection`.
+    """
+    keys = _gaussian(B.shape[0], dim, rng, dtype) / np.sqrt(dim, dtype=dtype)
+    return B.astype(dtype) @ keys, keys
+
+
+def interpolate(B, dim, rng, dtype=np.float64):
+    """Draw Gaussian key codes and solve for the queries on the support (Theorem T3).
+
+    Row i's query is the least-norm solution of <q_i, c_j> = B_ij for j in S_i. Parameters and
+    returns as in `svd_projection`; costs O(L k^2 m).
+
+    Raises
+    ------
+    ConstructionError
+        As `interpolating_queries`.
+    """
+    keys = _gaussian(B.shape[0], dim, rng, dtype)
+    return interpolating_queries(B, keys), keys
+
+
+def interpolating_queries(B, keys):
+    """Return the least-norm queries with <q_i, c_j> = B_ij on the support, for given keys.
+
+    q_i = C_S^T (C_S C_S^T)^(-1) b_i, with C_S the codes of the support and b_i = B_{i,S_i}.
+    Rows of equal support size are solved together, in blocks, in double precision.
+
+    Parameters
+    ----------
+    B : scipy.sparse.csr_array, shape (n, L)
+        Target logits.
+    keys : ndarray, shape (L, m)
+        Codes c_1..c_L; they must not depend on B for the Student law of T3 to hold.
+
+    Returns
+    -------
+    ndarray, shape (n, m)
+        Of the dtype of `keys`.
+
+    Raises
+    ------
+    ConstructionError
+        A support is larger than m, or its Gram matrix has a condition number above
+        `MAX_CONDITION`; names the row and the condition.
+    """
+    counts = np.diff(B.indptr)
+    dim = keys.shape[1]
+    if counts.max() > dim:
+        row = int(np.argmax(counts))
+        raise ConstructionError(
+            f"row {row}: its support of {counts[row]} tokens needs dim >= {counts[row]}, "
+            f"not dim={dim}: more codes than dimensions are linearly dependent"
+        )
+    queries = np.empty((B.shape[0], dim), dtype=keys.dtype)
+    for size in np.unique(counts):
+        rows = np.nonzero(counts == size)[0]
+        for block in attention.row_blocks(len(rows), columns=size * dim, block_bytes=BLOCK_BYTES):
+            some = rows[block]
+            at = B.indptr[some][:, None] + np.arange(size)
+            codes = keys[B.indices[at]].astype(np.float64, copy=False)
+            weights = _solve_gram(codes @ codes.transpose(0, 2, 1), B.data[at], some)
+            queries[some] = (weights[:, None, :] @ codes)[:, 0, :]
+    return queries
+
+
+def _solve_gram(gram, values, rows):
+    """Solve the stacked Gram systems by Cholesky, refusing those that are close to singular."""
+    try:
+        factor = np.linalg.cholesky(gram)
+        diagonal = np.diagonal(factor, axis1=1, axis2=2)
+        suspect = ~((diagonal.max(axis=1) / diagonal.min(axis=1)) ** 2 <= MAX_CONDITION)
+    except np.linalg.LinAlgError:
+        suspect = ~(np.linalg.cond(gram) <= MAX_CONDITION)
+    if suspect.any():
+        at = int(np.argmax(suspect))
+        raise ConstructionError(
+            f"row {rows[at]}: the codes of its support are nearly linearly dependent: condition "
+            f"number {np.linalg.cond(gram[at]):.2e} of their Gram matrix, above "
+            f"{MAX_CONDITION:.0e}"
+        )
+    half = np.linalg.solve(factor, values[:, :, None])
+    return np.linalg.solve(factor.transpose(0, 2, 1), half)[:, :, 0]
+
+
+def _gaussian(rows, dim, rng, dtype):
+    return rng.standard_normal((rows, dim), dtype=dtype)
+
+
+METHODS = {
+    "interpolate": interpolate,
+    "svd_projection": svd_projection,
+    "row_projection": row_projection,
+}
+"""Every construction method by name."""

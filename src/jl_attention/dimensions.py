@@ -1,0 +1,309 @@
+"""Dimensions: the query dimension m that each theorem asks for, and the probability it leaves.
+
+Every function reads one theorem, either way: `required_dim` gives the least m whose failure
+probability is at most eta, `failure_probability` the failure probability of a given m. Two forms:
+
+- ``bound="closed_form"``: the theorem's displayed formula, rounded up;
+- ``bound="sharp"``: the least m for which the sum of the exact or sharper tails is at most eta.
+
+`required_dim` is for the whole class of targets with at most k nonzeros a row and ratio bound
+gamma; `required_dim_for_target` sums over the rows of one target and is never larger.
+"""
+
+import numpy as np
+
+from . import concentration
+from .errors import ParameterError, check_array, check_choice, check_real
+from .logits import (
+    check_precision,
+    logit_tolerance,
+    max_logit,
+    off_support_tolerance,
+    row_norms,
+    target_logits,
+)
+from .targets import check_target, row_counts
+
+BOUNDS = ("sharp", "closed_form")
+
+LARGEST_DIM = 2**62
+"""Dimensions beyond this are refused: they no longer fit an integer of 64 bits."""
+
+
+def required_dim(
+    length,
+    row_nnz,
+    method="interpolate",
+    max_ratio=1.0,
+    ratio_error=0.0,
+    leak=0.01,
+    failure_prob=0.01,
+    logit_scale=None,
+    bound="sharp",
+):
+    """Return the least query dimension m for which a method's theorem promises the precision.
+
+    For each target with at most k nonzeros in a row (for "svd_projection" also in a column) and
+    ratio bound gamma, (P1) with eps1 and (P2) with eps2 hold with probability at least 1 - eta
+    over the random codes. With n targets served by the same codes, pass eta/n.
+
+    Parameters
+    ----------
+    length : int or array_like of int
+        L.
+    row_nnz : int or array_like of int
+        k, between 1 and L.
+    method : {"interpolate", "svd_projection", "row_projection"}
+        Theorem T3, T1 or T2.
+    max_ratio : float or array_like, optional
+        gamma >= 1.
+    ratio_error : float, optional
+        eps1; positive for the two projection methods.
+    leak : float, optional
+        eps2 in (0, 1).
+    failure_prob : float or array_like, optional
+        eta in (0, 1).
+    logit_scale : float, optional
+        tau; see `logits.default_logit_scale`.
+    bound : {"sharp", "closed_form"}, optional
+
+    Returns
+    -------
+    int, or ndarray of int64 when an argument is an array
+        The arguments broadcast against each other.
+
+    Raises
+    ------
+    ParameterError
+        An argument is out of range, or m would exceed 2**62.
+
+    Notes
+    -----
+    With delta = log(1+eps1)/2, beta = tau + log gamma, l = log(1/eps2), E the exponent of
+    `concentration.inner_product_exponent` and I0 that of `concentration.orthogonal_exponent`:
+
+    - T1, closed form: m >= ln(4 L^2/eta)/(eps^2/4 - eps^3/6) with eps = delta/(k beta);
+      sharp: 2 k L exp(-m E(eps)) + 2 L^2 exp(-m I0(eps')) <= eta with
+      eps' = (tau - l - delta)/(k beta), which equals eps at the default tau.
+    - T2: the same with sqrt(k) in place of k, and L^2 in place of 2 L^2 (only a rise leaks).
+    - T3, closed form: m >= k - 1 + 2 ln(L^2/(2 eta))/ln(1 + theta^2) with
+      theta = (tau - l)/(sqrt(k) beta); sharp: L (L-1) P(t_nu > sqrt(nu) theta) <= eta with
+      nu = m - k + 1 degrees of freedom.
+    """
+    theorem = _Theorem(length, row_nnz, method, max_ratio, ratio_error, leak, logit_scale, bound)
+    eta = check_array("failure_prob", failure_prob, above=0, below=1)
+    closed = theorem.closed_form(np.log(eta))
+    if bound == "closed_form":
+        return _as_int(closed)
+    return _as_int(_least_dim(theorem.log_failure, np.log(eta), theorem.least, closed))
+
+
+def failure_probability(
+    dim,
+    length,
+    row_nnz,
+    method="interpolate",
+    max_ratio=1.0,
+    ratio_error=0.0,
+    leak=0.01,
+    logit_scale=None,
+    bound="sharp",
+):
+    """Return the failure probability that a method's theorem leaves at query dimension m = `dim`.
+
+    The same theorems as `required_dim`, read the other way; parameters and errors as there.
+
+    Returns
+    -------
+    float, or ndarray when an argument is an array
+        At most 1; 1 where the theorem says nothing.
+    """
+    theorem = _Theorem(length, row_nnz, method, max_ratio, ratio_error, leak, logit_scale, bound)
+    dim = check_array("dim", dim, at_least=1, integer=True)
+    log_failure = (
+        theorem.log_failure(dim) if bound == "sharp" else theorem.closed_form_log_failure(dim)
+    )
+    probability = np.exp(np.minimum(np.where(dim < theorem.least, 0.0, log_failure), 0.0))
+    return probability if probability.ndim else probability.item()
+
+
+def required_dim_for_target(
+    target,
+    method="interpolate",
+    ratio_error=0.0,
+    leak=0.01,
+    *,
+    failure_prob=0.01,
+    logit_scale=None,
+):
+    """Return the least m for which a method's theorem promises the precision for this target.
+
+    The sharp bound of `required_dim`, summed over the rows i of the target with their own support
+    sizes and norms ||b_i|| instead of the class's worst case sqrt(k) beta. For "svd_projection"
+    the norm bound is sqrt(||B||_1 ||B||_inf).
+
+    Parameters
+    ----------
+    target : array_like or scipy.sparse array, shape (L, L)
+    method, ratio_error, leak, failure_prob, logit_scale
+        As in `required_dim`, scalars.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    TargetError, ParameterError
+    """
+    target = check_target(target)
+    check_choice("method", method, THEOREMS)
+    ratio_error, leak, logit_scale = check_precision(method, ratio_error, leak, logit_scale)
+    log_eta = np.log(check_real("failure_prob", failure_prob, above=0, below=1))
+    length, counts = target.shape[0], row_counts(target)
+    B = target_logits(target, logit_scale)
+    if method == "svd_projection":
+        norms = np.full(length, np.sqrt(abs(B).sum(axis=0).max() * abs(B).sum(axis=1).max()))
+    else:
+        norms = row_norms(B)
+    # Rows with equal supports and norms fail alike; the heaviest one bounds the search from above.
+    (counts, norms), weights = _merge_rows(counts, norms)
+    delta = logit_tolerance(ratio_error)
+    if method == "interpolate":
+        rise = off_support_tolerance(0.0, leak, logit_scale) / norms
+
+        def log_failure(dim):
+            tails = concentration.student_log_tail(dim - counts + 1, rise)
+            return _log_sum(np.log(weights) + _log(length - counts) + tails)
+
+        least = int(counts.max())
+    else:
+        rise = off_support_tolerance(ratio_error, leak, logit_scale) / norms
+        _check_rise(rise)
+        sides = 2 if method == "svd_projection" else 1
+        on = concentration.inner_product_exponent(delta / norms)
+        off = concentration.orthogonal_exponent(rise)
+
+        def log_failure(dim):
+            on_support = np.log(weights) + np.log(2.0 * counts) - dim * on
+            off_support = np.log(weights) + _log(sides * (length - counts)) - dim * off
+            return _log_sum(np.concatenate([on_support, off_support]))
+
+        least = 1
+    high = least
+    while log_failure(high) > log_eta:
+        high *= 2
+        if high > LARGEST_DIM:
+            raise ParameterError("the dimension asked for exceeds 2**62")
+    return int(_least_dim(log_failure, log_eta, least, high))
+
+
+class _Theorem:
+    """One of T1, T2, T3 for a class of targets: its closed form and its failure probability."""
+
+    def __init__(self, length, row_nnz, method, max_ratio, ratio_error, leak, logit_scale, bound):
+        check_choice("method", method, THEOREMS)
+        check_choice("bound", bound, BOUNDS)
+        self.length = check_array("length", length, at_least=1, integer=True)
+        self.row_nnz = check_array("row_nnz", row_nnz, at_least=1, integer=True)
+        if (self.row_nnz > self.length).any():
+            raise ParameterError(f"row_nnz={row_nnz!r}: must be at most length={length!r}")
+        max_ratio = check_array("max_ratio", max_ratio, at_least=1)
+        eps1, eps2, tau = check_precision(method, ratio_error, leak, logit_scale)
+        beta = max_logit(tau, max_ratio)
+        self.interpolates = method == "interpolate"
+        self.least = self.row_nnz if self.interpolates else np.ones_like(self.row_nnz)
+        # The bound on ||x|| ||y|| for the pairs of vectors whose inner products are the logits.
+        norm = beta * (self.row_nnz if method == "svd_projection" else np.sqrt(self.row_nnz))
+        self.sides = 2 if method == "svd_projection" else 1
+        self.epsilon_on = logit_tolerance(eps1) / norm
+        self.epsilon_off = off_support_tolerance(eps1, eps2, tau) / norm
+        _check_rise(self.epsilon_off)
+
+    def closed_form(self, log_eta):
+        """Return the theorem's displayed m, as a float."""
+        log_pairs = 2 * np.log(self.length)
+        if self.interpolates:
+            rate = np.log1p(self.epsilon_off**2) / 2
+            return self.row_nnz - 1 + np.maximum(1, (log_pairs - np.log(2) - log_eta) / rate)
+        return np.maximum(1, (log_pairs + np.log(4) - log_eta) / self._closed_form_rate())
+
+    def closed_form_log_failure(self, dim):
+        """Return the log of the failure probability behind the displayed formula."""
+        log_pairs = 2 * np.log(self.length)
+        if self.interpolates:
+            rate = np.log1p(self.epsilon_off**2) / 2
+            return log_pairs - np.log(2) - (dim - self.row_nnz + 1) * rate
+        return log_pairs + np.log(4) - dim * self._closed_form_rate()
+
+    def _closed_form_rate(self):
+        return concentration.polarisation_exponent(np.minimum(self.epsilon_on, self.epsilon_off))
+
+    def log_failure(self, dim):
+        """Return the log of the sharp failure probability."""
+        if self.interpolates:
+            # A row with fewer than k nonzeros has a smaller tail but up to L - 1 places to leak to.
+            degrees = np.maximum(dim - self.row_nnz + 1, 1)
+            pairs = _log(self.length * (self.length - 1.0))
+            return pairs + concentration.student_log_tail(degrees, self.epsilon_off)
+        on_pairs = np.log(2.0 * self.row_nnz * self.length)
+        off_pairs = np.log(self.sides * self.length.astype(float) ** 2)
+        return np.logaddexp(
+            on_pairs - dim * concentration.inner_product_exponent(self.epsilon_on),
+            off_pairs - dim * concentration.orthogonal_exponent(self.epsilon_off),
+        )
+
+
+THEOREMS = {"interpolate": "T3", "svd_projection": "T1", "row_projection": "T2"}
+"""The theorem behind each method."""
+
+
+def _check_rise(epsilon_off):
+    if (epsilon_off <= 0).any():
+        raise ParameterError(
+            "logit_scale: must exceed log(1/leak) + log(1 + ratio_error)/2, or approximate logits "
+            "may leak more than asked"
+        )
+
+
+def _merge_rows(*columns):
+    """Return the distinct rows of the columns, and how often each occurs."""
+    distinct, weights = np.unique(np.stack(columns), axis=1, return_counts=True)
+    return distinct, weights.astype(float)
+
+
+def _log(count):
+    with np.errstate(divide="ignore"):
+        return np.log(count)
+
+
+def _log_sum(logs):
+    return np.logaddexp.reduce(logs)
+
+
+def _least_dim(log_failure, log_eta, low, high):
+    """Return the least m in [low, high] with log_failure(m) <= log_eta; `high` is taken to do."""
+    high = _ceil(high)
+    shape = np.broadcast_shapes(np.shape(low), np.shape(high), np.shape(log_eta))
+    low, high = (np.array(np.broadcast_to(end, shape), dtype=np.int64) for end in (low, high))
+    while (low < high).any():
+        middle = low + (high - low) // 2
+        enough = log_failure(middle) <= log_eta
+        low, high = np.where(enough, low, middle + 1), np.where(enough, middle, high)
+        low = np.minimum(low, high)
+    return high
+
+
+def _ceil(dim):
+    """Round a dimension up to int64."""
+    dim = np.asarray(dim)
+    if dim.dtype.kind == "f":
+        if (dim > LARGEST_DIM).any():
+            raise ParameterError("the dimension asked for exceeds 2**62")
+        dim = np.ceil(dim)
+    return dim.astype(np.int64)
+
+
+def _as_int(dim):
+    dim = _ceil(dim)
+    return dim if dim.ndim else dim.item()

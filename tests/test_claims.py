@@ -1,0 +1,41 @@
+"""`claims.check` prints one line, and raises when the claim does not hold."""
+
+import pytest
+
+import jl_attention as jla
+from jl_attention import claims
+
+
+def test_a_claim_that_holds_prints_one_line(capsys):
+    record = claims.check("T1-leak", measured=0.005, bound=0.01)
+    line = "[T1-leak] measured 0.005 <= 0.01 bound: holds (slack 2x)\n"
+    assert capsys.readouterr().out == line
+    assert record.slack == 2
+    assert claims.check("C2-fixed", measured=3, bound=2, relation=">=").slack == 1.5
+
+
+def test_a_claim_that_fails_raises(capsys):
+    with pytest.raises(jla.ClaimError, match=r"T1-leak.*FAILS.*leak within"):
+        claims.check("T1-leak", measured=0.02, bound=0.01)
+    assert isinstance(jla.ClaimError(), AssertionError)
+    assert capsys.readouterr().out == ""
+    with pytest.raises(jla.ClaimError):
+        claims.check("T1-leak", measured=0.01, bound=0.01, relation="<")
+
+
+@pytest.mark.parametrize(
+    ("claim", "measured", "bound", "relation", "message"),
+    [
+        ("T0", 1, 1, "<=", "claim_id='T0'"),
+        ("T1-leak", float("nan"), 1, "<=", "measured"),
+        ("T1-leak", 1, float("inf"), "<=", "bound"),
+        ("T1-leak", 1, 1, "~", "relation='~'"),
+    ],
+)
+def test_bad_claims_are_refused(claim, measured, bound, relation, message):
+    with pytest.raises(jla.ParameterError, match=message):
+        claims.check(claim, measured=measured, bound=bound, relation=relation)
+
+
+def test_nothing_measured_has_infinite_slack():
+    assert claims.check("T1-leak", measured=0, bound=1).slack == float("inf")
