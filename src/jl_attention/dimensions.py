@@ -212,6 +212,8 @@ class _Theorem:
         eps1, eps2, tau = check_precision(method, ratio_error, leak, logit_scale)
         beta = max_logit(tau, max_ratio)
         self.interpolates = method == "interpolate"
+        if self.interpolates:
+            eps1 = 0.0  # the ratios are exact, whatever was asked for
         self.least = self.row_nnz if self.interpolates else np.ones_like(self.row_nnz)
         # The bound on ||x|| ||y|| for the pairs of vectors whose inner products are the logits.
         norm = beta * (self.row_nnz if method == "svd_projection" else np.sqrt(self.row_nnz))
