@@ -187,7 +187,7 @@ def test_retries_give_up():
 
 def test_a_support_larger_than_dim_is_refused():
     target = jla.targets.big_bird(20, 1, 1, 0)
-    with pytest.raises(jla.ConstructionError, match="row 0: .*dim >= 20"):
+    with pytest.raises(jla.ConstructionError, match=r"row 0: .*dim >= 20"):
         jla.construct(target, dim=19)
 
 

@@ -1,4 +1,4 @@
-"""`targets`: every generator makes what it says, and `check_target` refuses what is not a target."""
+"""`targets`: generators make what they say; `check_target` refuses what is not a target."""
 
 import networkx as nx
 import numpy as np
@@ -101,7 +101,8 @@ def test_patterns_have_their_supports():
     bird = targets.big_bird(20, 1, 2, 3, rng=0).toarray() > 0
     assert bird[:2].all()
     assert bird[:, :2].all()
-    assert (np.diagonal(bird, 1).all()) and np.diagonal(bird, -1).all()
+    assert np.diagonal(bird, 1).all()
+    assert np.diagonal(bird, -1).all()
     assert bird[2:].sum(axis=1).max() <= 3 + 2 + 3
 
     slash = targets.vertical_slash(20, 2, 3, rng=0).toarray() > 0
@@ -269,7 +270,7 @@ def test_check_target_names_row_and_reason(bad, message):
 
 def test_a_negative_duplicate_is_refused_even_if_the_sum_is_not_negative():
     matrix = sparse.csr_array((np.array([2.0, -1.0]), np.array([0, 0]), np.array([0, 2])))
-    with pytest.raises(jla.TargetError, match="row 0.*negative"):
+    with pytest.raises(jla.TargetError, match=r"row 0.*negative"):
         check_target(matrix)
 
 
