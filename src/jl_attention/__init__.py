@@ -8,10 +8,19 @@ measures what was built. It accompanies the book of the same name.
 from . import (
     attention,
     claims,
+    concentration,
+    constructions,
+    dimensions,
     errors,
     logits,
     precision,
     targets,
+)
+from .constructions import Construction, construct
+from .dimensions import (
+    failure_probability,
+    required_dim,
+    required_dim_for_target,
 )
 from .errors import ClaimError, ConstructionError, JLAttentionError, ParameterError, TargetError
 from .precision import PrecisionReport, measure
@@ -21,6 +30,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ClaimError",
+    "Construction",
     "ConstructionError",
     "JLAttentionError",
     "ParameterError",
@@ -29,11 +39,18 @@ __all__ = [
     "attention",
     "check_target",
     "claims",
+    "concentration",
+    "construct",
+    "constructions",
+    "dimensions",
     "errors",
+    "failure_probability",
     "figures",
     "logits",
     "measure",
     "precision",
+    "required_dim",
+    "required_dim_for_target",
     "targets",
 ]
 
