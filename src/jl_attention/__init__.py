@@ -14,11 +14,13 @@ from . import (
     errors,
     logits,
     precision,
+    projections,
     targets,
 )
 from .constructions import Construction, construct
 from .dimensions import (
     failure_probability,
+    jl_dim,
     required_dim,
     required_dim_for_target,
 )
@@ -46,9 +48,11 @@ __all__ = [
     "errors",
     "failure_probability",
     "figures",
+    "jl_dim",
     "logits",
     "measure",
     "precision",
+    "projections",
     "required_dim",
     "required_dim_for_target",
     "targets",
