@@ -61,7 +61,10 @@ def check_array(name, value, above=None, below=None, at_least=None, at_most=None
 
     Integer arguments are returned as int64 arrays when `integer` is true and must be whole.
     """
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError:  # ragged
+        array = np.asarray(None)
     if array.dtype.kind not in "iuf":
         raise ParameterError(f"{name}={value!r}: expected real numbers")
     if array.size and not np.isfinite(array).all():
@@ -69,11 +72,11 @@ def check_array(name, value, above=None, below=None, at_least=None, at_most=None
     if integer:
         if array.dtype.kind == "f" and not (array == np.floor(array)).all():
             raise ParameterError(f"{name}={value!r}: expected integers")
+        _check_extremes(name, array, at_least=-(2.0**62), at_most=2.0**62)
         array = array.astype(np.int64)
     else:
         array = array.astype(np.float64)
-    for extreme in (array.min(), array.max()) if array.size else ():
-        _check_range(name, extreme.item(), above, below, at_least, at_most)
+    _check_extremes(name, array, above, below, at_least, at_most)
     return array
 
 
@@ -84,6 +87,11 @@ def check_choice(name, value, choices: Iterable[str]):
         listed = ", ".join(repr(choice) for choice in choices)
         raise ParameterError(f"{name}={value!r}: expected one of {listed}")
     return value
+
+
+def _check_extremes(name, array, above=None, below=None, at_least=None, at_most=None):
+    for extreme in (array.min(), array.max()) if array.size else ():
+        _check_range(name, extreme.item(), above, below, at_least, at_most)
 
 
 def _check_range(name, number, above, below, at_least, at_most):
