@@ -23,6 +23,7 @@ never holds a dense m x n matrix.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy import linalg, sparse
@@ -294,7 +295,7 @@ class HadamardMap(LinearMap):
             signed = np.zeros((len(block), self._padded), dtype=dtype)
             np.multiply(block, self._signs, out=signed[:, :n])
             parts = (self._inner @ signed.reshape(-1, q).T).reshape(q, len(block), p)
-            for part, start, stop in zip(parts, self._stops, self._stops[1:], strict=False):
+            for part, (start, stop) in zip(parts, pairwise(self._stops), strict=True):
                 out[rows, start:stop] = part @ self._outer[:, start:stop]
         return out
 
