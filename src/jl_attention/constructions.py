@@ -29,8 +29,8 @@ from .targets import check_target
 MAX_CONDITION = 1e12
 """Largest accepted condition number of a Gram matrix: beyond it few digits of a query are left."""
 
-BLOCK_BYTES = 2**27
-"""Memory for one block of gathered key codes."""
+BLOCK_BYTES = 2**22
+"""Memory for one block of gathered key codes: it should stay in a core's cache."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,8 @@ def construct(
     rng=0,
     retries=0,
     dtype=np.float64,
+    keys=None,
+    progress=None,
 ):
     """Build the input that makes the fixed self-attention module approximate `target`.
 
@@ -136,6 +138,12 @@ def construct(
         until it meets (eps1, eps2): a Las Vegas algorithm, whose measurement is the certificate.
     dtype : {numpy.float64, numpy.float32}, optional
         Of queries and keys.
+    keys : ndarray, shape (L, m), optional
+        Keep these key codes instead of drawing new ones, so that several targets are served by
+        the same keys; only for "interpolate". They fix `dim` and `dtype`, and `rng` is not used.
+        The promise of T3 holds for Gaussian codes drawn independently of the target.
+    progress : callable, optional
+        Called as ``progress(done, total)``, rows of the current draw; only "interpolate" calls it.
 
     Returns
     -------
@@ -158,6 +166,10 @@ def construct(
     dtype = np.dtype(dtype)
     if dtype not in (np.float64, np.float32):
         raise ParameterError(f"dtype={dtype}: expected float64 or float32")
+    options = {"progress": progress} if method in KEYED_METHODS else {}
+    if keys is not None:
+        options["keys"] = keys = _check_keys(keys, method, target.shape[0], dim, retries)
+        dim, dtype = keys.shape[1], keys.dtype
     if dim is None:
         dim = required_dim_for_target(
             target, method, ratio_error, leak, failure_prob=failure_prob, logit_scale=logit_scale
@@ -167,7 +179,7 @@ def construct(
     rng = np.random.default_rng(rng)
     logits = target_logits(target, logit_scale)
     for _ in range(1 + retries):
-        queries, keys = METHODS[method](logits, dim, rng, dtype)
+        queries, keys = METHODS[method](logits, dim, rng, dtype, **options)
         built = Construction(queries, keys, method, ratio_error, leak, failure_prob, logit_scale)
         if not retries:
             return built
@@ -180,6 +192,26 @@ def construct(
         f"dim={dim}: none of {1 + retries} draws met ratio_error={ratio_error:g}, leak={leak:g}; "
         f"the last one had {report.ratio_error:.3g} and {report.leak:.3g}"
     )
+
+
+def _check_keys(keys, method, length, dim, retries):
+    """Return given key codes as an array, or refuse them."""
+    if method not in KEYED_METHODS:
+        raise ParameterError(f"keys: method {method!r} chooses its own; {KEYED_METHODS} take them")
+    if retries:
+        raise ParameterError(f"retries={retries}: with given keys there is nothing to draw again")
+    keys = np.asarray(keys)
+    if keys.dtype not in (np.float64, np.float32) or keys.ndim != 2 or len(keys) != length:
+        raise ParameterError(
+            f"keys of shape {keys.shape} and dtype {keys.dtype}: expected ({length}, m) of float64 "
+            "or float32"
+        )
+    if dim is not None and dim != keys.shape[1]:
+        raise ParameterError(f"dim={dim}: the keys given have dimension {keys.shape[1]}")
+    finite = np.isfinite(keys).all(axis=1)
+    if not finite.all():
+        raise ParameterError(f"keys: row {int(np.argmin(finite))}: is not finite")
+    return keys
 
 
 def _check_memory(length, dim, dtype):
@@ -256,33 +288,50 @@ def row_projection(B, dim, rng, dtype=np.float64):
     return B.astype(dtype) @ keys, keys
 
 
-def interpolate(B, dim, rng, dtype=np.float64):
+def interpolate(B, dim, rng, dtype=np.float64, *, keys=None, progress=None):
     """Draw Gaussian key codes and solve for the queries on the support (Theorem T3).
 
-    Row i's query is the least-norm solution of <q_i, c_j> = B_ij for j in S_i. Parameters and
-    returns as in `svd_projection`; costs O(L k^2 m).
+    Row i's query is the least-norm solution of <q_i, c_j> = B_ij for j in S_i. Costs O(L k^2 m).
+
+    Parameters
+    ----------
+    B, dim, rng, dtype
+        As in `svd_projection`.
+    keys : ndarray, shape (L, m), optional
+        Codes to use in place of fresh ones; `dim`, `rng` and `dtype` are then not looked at.
+    progress : callable, optional
+        As in `interpolating_queries`.
+
+    Returns
+    -------
+    queries, keys : ndarray, shape (L, m)
 
     Raises
     ------
     ConstructionError
         As `interpolating_queries`.
     """
-    keys = _gaussian(B.shape[0], dim, rng, dtype)
-    return interpolating_queries(B, keys), keys
+    if keys is None:
+        keys = _gaussian(B.shape[0], dim, rng, dtype)
+    return interpolating_queries(B, keys, progress=progress), keys
 
 
-def interpolating_queries(B, keys):
+def interpolating_queries(B, keys, *, progress=None):
     """Return the least-norm queries with <q_i, c_j> = B_ij on the support, for given keys.
 
     q_i = C_S^T (C_S C_S^T)^(-1) b_i, with C_S the codes of the support and b_i = B_{i,S_i}.
-    Rows of equal support size are solved together, in blocks, in double precision.
+    Rows of equal support size are solved together, in blocks, in double precision. What is
+    returned has been checked: as stored, every query meets its equations to half the digits of
+    its dtype, |<q_i, c_j> - B_ij| <= sqrt(machine epsilon) ||b_i||.
 
     Parameters
     ----------
     B : scipy.sparse.csr_array, shape (n, L)
         Target logits.
-    keys : ndarray, shape (L, m)
+    keys : ndarray of float64 or float32, shape (L, m)
         Codes c_1..c_L; they must not depend on B for the Student law of T3 to hold.
+    progress : callable, optional
+        Called as ``progress(done, total)`` with numbers of rows after each block.
 
     Returns
     -------
@@ -292,46 +341,62 @@ def interpolating_queries(B, keys):
     Raises
     ------
     ConstructionError
-        A support is larger than m, or its Gram matrix has a condition number above
-        `MAX_CONDITION`; names the row and the condition.
+        A support is larger than m, the condition number of its Gram matrix exceeds
+        `MAX_CONDITION`, or the query misses its equations; names the row and the condition.
     """
     counts = np.diff(B.indptr)
-    dim = keys.shape[1]
+    total, dim = B.shape[0], keys.shape[1]
     if counts.max() > dim:
         row = int(np.argmax(counts))
         raise ConstructionError(
             f"row {row}: its support of {counts[row]} tokens needs dim >= {counts[row]}, "
             f"not dim={dim}: more codes than dimensions are linearly dependent"
         )
-    queries = np.empty((B.shape[0], dim), dtype=keys.dtype)
+    queries = np.empty((total, dim), dtype=keys.dtype)
+    done = 0
     for size in np.unique(counts):
         rows = np.nonzero(counts == size)[0]
         for block in attention.row_blocks(len(rows), columns=size * dim, block_bytes=BLOCK_BYTES):
             some = rows[block]
             at = B.indptr[some][:, None] + np.arange(size)
             codes = keys[B.indices[at]].astype(np.float64, copy=False)
-            weights = _solve_gram(codes @ codes.transpose(0, 2, 1), B.data[at], some)
-            queries[some] = (weights[:, None, :] @ codes)[:, 0, :]
+            queries[some] = _solve_on_support(codes, B.data[at], some, keys.dtype)
+            done += len(some)
+            if progress is not None:
+                progress(done, total)
     return queries
 
 
-def _solve_gram(gram, values, rows):
-    """Solve the stacked Gram systems by Cholesky, refusing those that are close to singular."""
+def _solve_on_support(codes, values, rows, dtype):
+    """Return the queries, shape (n, m), for stacked codes (n, s, m) and values (n, s)."""
+    gram = codes @ codes.transpose(0, 2, 1)
     try:
-        factor = np.linalg.cholesky(gram)
-        diagonal = np.diagonal(factor, axis1=1, axis2=2)
-        suspect = ~((diagonal.max(axis=1) / diagonal.min(axis=1)) ** 2 <= MAX_CONDITION)
+        inverse_factor = np.linalg.inv(np.linalg.cholesky(gram))
     except np.linalg.LinAlgError:
-        suspect = ~(np.linalg.cond(gram) <= MAX_CONDITION)
-    if suspect.any():
-        at = int(np.argmax(suspect))
-        raise ConstructionError(
-            f"row {rows[at]}: the codes of its support are nearly linearly dependent: condition "
-            f"number {np.linalg.cond(gram[at]):.2e} of their Gram matrix, above "
-            f"{MAX_CONDITION:.0e}"
+        raise _nearly_dependent(gram, np.linalg.cond(gram), rows) from None
+    # tr(G) tr(G^-1) is at least the condition number of G and at most s^2 times it.
+    condition = np.trace(gram, axis1=1, axis2=2) * (inverse_factor**2).sum(axis=(1, 2))
+    if not (condition <= MAX_CONDITION).all():
+        raise _nearly_dependent(gram, condition, rows)
+    weights = inverse_factor.transpose(0, 2, 1) @ (inverse_factor @ values[:, :, None])
+    queries = (codes.transpose(0, 2, 1) @ weights)[:, :, 0].astype(dtype)
+    residual = np.abs((codes @ queries[:, :, None])[:, :, 0] - values).max(axis=1)
+    residual /= np.linalg.norm(values, axis=1)
+    if not (residual <= np.sqrt(np.finfo(dtype).eps)).all():
+        raise _nearly_dependent(
+            gram, residual, rows, f"its query in {dtype} misses its logits by {residual.max():.1e}"
         )
-    half = np.linalg.solve(factor, values[:, :, None])
-    return np.linalg.solve(factor.transpose(0, 2, 1), half)[:, :, 0]
+    return queries
+
+
+def _nearly_dependent(gram, badness, rows, reason=None):
+    """Return the error for the row whose `badness` is largest."""
+    at = int(np.argmax(badness))
+    reason = reason or f"more than {MAX_CONDITION:.0e}"
+    return ConstructionError(
+        f"row {rows[at]}: the codes of its support are nearly linearly dependent: condition "
+        f"number {np.linalg.cond(gram[at]):.2e} of their Gram matrix, {reason}"
+    )
 
 
 def _gaussian(rows, dim, rng, dtype):
@@ -344,3 +409,6 @@ METHODS = {
     "row_projection": row_projection,
 }
 """Every construction method by name."""
+
+KEYED_METHODS = ("interpolate",)
+"""The methods that solve for the queries and leave the key codes as they are."""

@@ -30,6 +30,9 @@ JL_BOUNDS = ("exact", "chernoff", "dasgupta_gupta")
 LARGEST_DIM = 2**62
 """Dimensions beyond this are refused: they no longer fit an integer of 64 bits."""
 
+NORM_GRID = 1e-4
+"""Relative spacing of the norms on which `required_dim_for_target` brackets its search."""
+
 
 def required_dim(
     length,
@@ -167,9 +170,21 @@ def required_dim_for_target(
         norms = np.full(length, np.sqrt(abs(B).sum(axis=0).max() * abs(B).sum(axis=1).max()))
     else:
         norms = row_norms(B)
-    # Rows with equal supports and norms fail alike; the heaviest one bounds the search from above.
-    (counts, norms), weights = _merge_rows(counts, norms)
-    delta = logit_tolerance(ratio_error)
+    precision = ratio_error, leak, logit_scale
+    least = int(counts.max()) if method == "interpolate" else 1
+    # Norms rounded down, then up, to a fine grid bracket m; the exact sum decides what is left.
+    steps = np.floor(np.log(norms) / NORM_GRID)
+    rounded = (_merge_rows(counts, np.exp(NORM_GRID * step)) for step in (steps - 1, steps + 2))
+    low, high = (
+        _search(_row_sum(method, length, precision, *rows), log_eta, least) for rows in rounded
+    )
+    exact = _row_sum(method, length, precision, *_merge_rows(counts, norms))
+    return int(_least_dim(exact, log_eta, low, high))
+
+
+def _row_sum(method, length, precision, counts, norms, weights):
+    """Return m -> log of the sharp failure probability, summed over rows with these weights."""
+    ratio_error, leak, logit_scale = precision
     if method == "interpolate":
         rise = off_support_tolerance(0.0, leak, logit_scale) / norms
 
@@ -177,26 +192,29 @@ def required_dim_for_target(
             tails = concentration.student_log_tail(dim - counts + 1, rise)
             return _log_sum(np.log(weights) + _log(length - counts) + tails)
 
-        least = int(counts.max())
-    else:
-        rise = off_support_tolerance(ratio_error, leak, logit_scale) / norms
-        _check_rise(rise)
-        sides = 2 if method == "svd_projection" else 1
-        on = concentration.inner_product_exponent(delta / norms)
-        off = concentration.orthogonal_exponent(rise)
+        return log_failure
+    rise = off_support_tolerance(ratio_error, leak, logit_scale) / norms
+    _check_rise(rise)
+    sides = 2 if method == "svd_projection" else 1
+    on = concentration.inner_product_exponent(logit_tolerance(ratio_error) / norms)
+    off = concentration.orthogonal_exponent(rise)
 
-        def log_failure(dim):
-            on_support = np.log(weights) + np.log(2.0 * counts) - dim * on
-            off_support = np.log(weights) + _log(sides * (length - counts)) - dim * off
-            return _log_sum(np.concatenate([on_support, off_support]))
+    def log_failure(dim):
+        on_support = np.log(weights) + np.log(2.0 * counts) - dim * on
+        off_support = np.log(weights) + _log(sides * (length - counts)) - dim * off
+        return _log_sum(np.concatenate([on_support, off_support]))
 
-        least = 1
-    high = least
+    return log_failure
+
+
+def _search(log_failure, log_eta, low):
+    """Return the least m >= low with log_failure(m) <= log_eta."""
+    high = low
     while log_failure(high) > log_eta:
         high *= 2
         if high > LARGEST_DIM:
             raise ParameterError("the dimension asked for exceeds 2**62")
-    return int(_least_dim(log_failure, log_eta, least, high))
+    return int(_least_dim(log_failure, log_eta, low, high))
 
 
 def jl_dim(n_points, distortion, failure_prob=0.05, bound="exact"):
@@ -320,10 +338,13 @@ def _check_rise(epsilon_off):
         )
 
 
-def _merge_rows(*columns):
-    """Return the distinct rows of the columns, and how often each occurs."""
-    distinct, weights = np.unique(np.stack(columns), axis=1, return_counts=True)
-    return distinct, weights.astype(float)
+def _merge_rows(counts, norms):
+    """Return the distinct pairs (count, norm) and how often each occurs: equal rows fail alike."""
+    order = np.lexsort((norms, counts))
+    counts, norms = counts[order], norms[order]
+    first = np.append(True, (np.diff(counts) != 0) | (np.diff(norms) != 0))
+    weights = np.diff(np.append(np.nonzero(first)[0], len(counts)))
+    return counts[first], norms[first], weights.astype(float)
 
 
 def _log(count):
