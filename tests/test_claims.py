@@ -1,6 +1,9 @@
 """`claims.check` prints one line, and raises when the claim does not hold."""
 
+import nbformat
 import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from toc import ROOT, notebooks
 
 import jl_attention as jla
 from jl_attention import claims
@@ -39,3 +42,33 @@ def test_bad_claims_are_refused(claim, measured, bound, relation, message):
 
 def test_nothing_measured_has_infinite_slack():
     assert claims.check("T1-leak", measured=0, bound=1).slack == float("inf")
+
+
+def test_printed_lines_are_read_back(tmp_path, capsys):
+    checked = [
+        claims.check("T1-leak", measured=0.005, bound=0.01),
+        claims.check("T1-ratio", measured=0, bound=1e-9),
+        claims.check("C2-fixed", measured=1234567, bound=2, relation=">"),
+    ]
+    printed = "before\n" + capsys.readouterr().out + "[T1-leak] not a record\n"
+    notebook = new_notebook(
+        cells=[
+            new_markdown_cell("[T1-leak] measured 1 <= 2 bound: holds (slack 2x)"),
+            new_code_cell(outputs=[new_output("stream", name="stdout", text=printed)]),
+        ]
+    )
+    nbformat.write(notebook, tmp_path / "chapter.ipynb")
+    records = claims.recorded(tmp_path / "chapter.ipynb")
+    assert [record.id for record in records] == [record.id for record in checked]
+    assert [str(record) for record in records] == [str(record) for record in checked]
+
+
+def test_every_claim_is_checked_in_its_chapter():
+    chapters = {int(path.split("/")[1][:2]): path for path in notebooks() if "/index" not in path}
+    checked = {
+        (number, record.id)
+        for number, path in chapters.items()
+        for record in claims.recorded(ROOT / path)
+    }
+    registered = {(claim.chapter, name) for name, claim in claims.CLAIMS.items()}
+    assert {pair for pair in registered if pair[0] in chapters} <= checked

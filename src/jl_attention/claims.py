@@ -5,9 +5,12 @@ A claim is registered once, in `CLAIMS`, and checked where the book states it:
 the claim does not hold, so that a ledger made of those lines cannot drift from the checks.
 """
 
+import json
 import math
 import operator
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from .errors import ClaimError, ParameterError, check_choice, check_real
 
@@ -37,6 +40,15 @@ CLAIMS = {
     "C1-sparse": Claim("Half of the real heads need few entries for 90% of a row", "paper", 1),
     "C1-dynamic": Claim("Real supports change with the input", "paper", 1),
     "C2-fixed": Claim("One W_Q, W_K serves different targets", "paper", 5),
+    "L1-exact": Claim("A projected squared length is chi-square", "L1", 2),
+    "L1-chernoff": Claim("The Chernoff bound holds at every distortion", "L1", 2),
+    "L1-union": Claim("At jl_dim, at most a share eta of maps violate a pair", "L1", 2),
+    "L2-polarisation": Claim("The polarisation bound holds for every correlation", "L2", 3),
+    "L2-exact": Claim("A projected inner product has the stated exact law", "L2", 3),
+    "L2-sharp": Claim("The sharp bound holds for every correlation", "L2", 3),
+    "L2-worst": Claim("No correlation has a smaller exponent than 1 and -1", "L2", 3),
+    "L2-orthogonal": Claim("The orthogonal bound holds at correlation 0", "L2", 3),
+    "L2-pairs": Claim("At the union bound's m, at most a share eta of maps miss a pair", "L2", 3),
     "T1-ratio": Claim("The projected SVD keeps the ratios within eps1", "T1", 5),
     "T1-leak": Claim("The projected SVD keeps the leak within eps2", "T1", 5),
 }
@@ -105,3 +117,37 @@ def check(claim_id, *, measured, bound, relation="<="):
         raise ClaimError(f"{record}; claim: {CLAIMS[claim_id].statement}")
     print(record)
     return record
+
+
+LINE = re.compile(
+    r"^\[(?P<id>[^\]]+)\] measured (?P<measured>\S+) (?P<relation>[<>]=?) (?P<bound>\S+) bound: "
+    r"holds \(slack .*x\)$",
+    re.MULTILINE,
+)
+"""What `check` prints: the only copy of a measured number."""
+
+
+def recorded(notebook):
+    """Return the records that the committed outputs of a notebook hold, in order.
+
+    Parameters
+    ----------
+    notebook : str or path
+        An executed notebook.
+
+    Returns
+    -------
+    list of Record
+        With the three digits that were printed.
+    """
+    cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
+    printed = "".join(
+        "".join(output["text"])
+        for cell in cells
+        for output in cell.get("outputs", [])
+        if output.get("name") == "stdout"
+    )
+    return [
+        Record(line["id"], float(line["measured"]), line["relation"], float(line["bound"]))
+        for line in LINE.finditer(printed)
+    ]
