@@ -14,7 +14,7 @@ NOTEBOOK = "book/index.ipynb"
 def nbval(path):
     """Run the notebook check as the Makefile does, on one notebook."""
     makefile = (ROOT / "Makefile").read_text()
-    options = re.search(r"pytest .*(--nbval .*) \$\(NOTEBOOKS\)", makefile)[1].split()
+    options = re.search(r"^NBVAL := (.*)$", makefile, re.M)[1].split()
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options, str(path)],
         cwd=ROOT,

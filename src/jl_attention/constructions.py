@@ -27,7 +27,7 @@ from .precision import measure
 from .targets import check_target
 
 MAX_CONDITION = 1e12
-"""Largest accepted condition number of a Gram matrix: beyond it few digits of a query are left."""
+"""Largest accepted condition number of a Gram matrix; beyond it few digits of a query are left."""
 
 BLOCK_BYTES = 2**22
 """Memory for one block of gathered key codes: it should stay in a core's cache."""
@@ -321,8 +321,7 @@ def interpolating_queries(B, keys, *, progress=None):
 
     q_i = C_S^T (C_S C_S^T)^(-1) b_i, with C_S the codes of the support and b_i = B_{i,S_i}.
     Rows of equal support size are solved together, in blocks, in double precision. What is
-    returned has been checked: as stored, every query meets its equations to half the digits of
-    its dtype, |<q_i, c_j> - B_ij| <= sqrt(machine epsilon) ||b_i||.
+    returned has been checked, see `least_norm_queries`.
 
     Parameters
     ----------
@@ -341,34 +340,58 @@ def interpolating_queries(B, keys, *, progress=None):
     Raises
     ------
     ConstructionError
-        A support is larger than m, the condition number of its Gram matrix exceeds
-        `MAX_CONDITION`, or the query misses its equations; names the row and the condition.
+        As `least_norm_queries`.
     """
     counts = np.diff(B.indptr)
     total, dim = B.shape[0], keys.shape[1]
-    if counts.max() > dim:
-        row = int(np.argmax(counts))
-        raise ConstructionError(
-            f"row {row}: its support of {counts[row]} tokens needs dim >= {counts[row]}, "
-            f"not dim={dim}: more codes than dimensions are linearly dependent"
-        )
     queries = np.empty((total, dim), dtype=keys.dtype)
     done = 0
-    for size in np.unique(counts):
+    for size in np.unique(counts)[::-1]:  # the largest first: it alone may be too large
         rows = np.nonzero(counts == size)[0]
         for block in attention.row_blocks(len(rows), columns=size * dim, block_bytes=BLOCK_BYTES):
             some = rows[block]
             at = B.indptr[some][:, None] + np.arange(size)
-            codes = keys[B.indices[at]].astype(np.float64, copy=False)
-            queries[some] = _solve_on_support(codes, B.data[at], some, keys.dtype)
+            queries[some] = least_norm_queries(keys[B.indices[at]], B.data[at], some)
             done += len(some)
             if progress is not None:
                 progress(done, total)
     return queries
 
 
-def _solve_on_support(codes, values, rows, dtype):
-    """Return the queries, shape (n, m), for stacked codes (n, s, m) and values (n, s)."""
+def least_norm_queries(codes, values, rows):
+    """Solve <q, c_j> = b_j with least norm for n rows whose supports have the same size s.
+
+    Computed in double precision through the Cholesky factor of each Gram matrix, and checked as
+    stored: every query meets its equations to half the digits of its dtype,
+    |<q, c_j> - b_j| <= sqrt(machine epsilon) ||b||.
+
+    Parameters
+    ----------
+    codes : ndarray of float64 or float32, shape (n, s, m)
+        C_S of each row.
+    values : ndarray, shape (n, s)
+        b of each row.
+    rows : sequence of int, length n
+        What to call the rows in an error message.
+
+    Returns
+    -------
+    ndarray, shape (n, m)
+        Of the dtype of `codes`.
+
+    Raises
+    ------
+    ConstructionError
+        s > m, the condition number of a Gram matrix exceeds `MAX_CONDITION`, or a query misses
+        its equations; names the row and the condition.
+    """
+    dtype, (_, size, dim) = codes.dtype, codes.shape
+    if size > dim:
+        raise ConstructionError(
+            f"row {rows[0]}: its support of {size} tokens needs dim >= {size}, not dim={dim}: "
+            "more codes than dimensions are linearly dependent"
+        )
+    codes = codes.astype(np.float64, copy=False)
     gram = codes @ codes.transpose(0, 2, 1)
     try:
         inverse_factor = np.linalg.inv(np.linalg.cholesky(gram))

@@ -15,7 +15,7 @@ from scipy import sparse
 from .errors import TargetError, check_int, check_real
 
 ROW_SUM_TOLERANCE = 1e-6
-"""Largest accepted |sum_j A_ij - 1|: float32 targets pass, rounded percentages do not."""
+"""Largest accepted |sum_j A_ij - 1|; float32 targets pass, rounded percentages do not."""
 
 
 def check_target(target, *, name="target"):
