@@ -401,15 +401,20 @@ def least_norm_queries(codes, values, rows):
     condition = np.trace(gram, axis1=1, axis2=2) * (inverse_factor**2).sum(axis=(1, 2))
     if not (condition <= MAX_CONDITION).all():
         raise _nearly_dependent(gram, condition, rows)
-    weights = inverse_factor.transpose(0, 2, 1) @ (inverse_factor @ values[:, :, None])
-    queries = (codes.transpose(0, 2, 1) @ weights)[:, :, 0].astype(dtype)
-    residual = np.abs((codes @ queries[:, :, None])[:, :, 0] - values).max(axis=1)
-    residual /= np.linalg.norm(values, axis=1)
+    values, transposed = values[:, :, None], codes.transpose(0, 2, 1)
+
+    def solve(values):
+        return transposed @ (inverse_factor.transpose(0, 2, 1) @ (inverse_factor @ values))
+
+    queries = solve(values)
+    queries += solve(values - codes @ queries)  # refined once: the Gram matrix squares rounding
+    queries = queries.astype(dtype)
+    residual = np.abs(codes @ queries - values).max(axis=(1, 2))
+    residual /= np.linalg.norm(values, axis=(1, 2))
     if not (residual <= np.sqrt(np.finfo(dtype).eps)).all():
-        raise _nearly_dependent(
-            gram, residual, rows, f"its query in {dtype} misses its logits by {residual.max():.1e}"
-        )
-    return queries
+        missed = f"its query in {dtype} misses its logits by {residual.max():.1e} of their norm"
+        raise _nearly_dependent(gram, residual, rows, missed)
+    return queries[:, :, 0]
 
 
 def _nearly_dependent(gram, badness, rows, reason=None):

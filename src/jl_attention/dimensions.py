@@ -164,7 +164,7 @@ def required_dim_for_target(
     check_choice("method", method, THEOREMS)
     ratio_error, leak, logit_scale = check_precision(method, ratio_error, leak, logit_scale)
     log_eta = np.log(check_real("failure_prob", failure_prob, above=0, below=1))
-    length, counts = target.shape[0], row_counts(target)
+    length, counts = target.shape[0], row_counts(target).astype(np.int64)
     B = target_logits(target, logit_scale)
     if method == "svd_projection":
         norms = np.full(length, np.sqrt(abs(B).sum(axis=0).max() * abs(B).sum(axis=1).max()))
@@ -215,6 +215,73 @@ def _search(log_failure, log_eta, low):
         if high > LARGEST_DIM:
             raise ParameterError("the dimension asked for exceeds 2**62")
     return int(_least_dim(log_failure, log_eta, low, high))
+
+
+def universal_dim(
+    length,
+    row_nnz,
+    max_ratio=1.0,
+    leak=0.01,
+    failure_prob=0.01,
+    logit_scale=None,
+    bound="sharp",
+):
+    """Return the least m at which random unit codes serve every sparse target at once (T4).
+
+    With probability at least 1 - eta the codes' coherence is so small that the interpolating
+    queries meet (P2) with eps2, with exact ratios, for each target with at most k nonzeros in a
+    row and ratio bound gamma, whoever chose it. `required_dim` asks for less, for targets that
+    are independent of the codes.
+
+    Parameters
+    ----------
+    length, row_nnz, max_ratio, leak, failure_prob
+        As in `required_dim`.
+    logit_scale : float, optional
+        tau, 3 log(1/eps2) if None; ``numpy.inf`` for the limit in which mu < 1/(2k-1) is enough.
+    bound : {"sharp", "closed_form"}, optional
+        The exact spherical cap, or its bound (1 - mu^2)^((m-1)/2)/2.
+
+    Returns
+    -------
+    int, or ndarray of int64 when an argument is an array
+
+    Raises
+    ------
+    ParameterError
+        An argument is out of range, or m would exceed 2**62.
+
+    Notes
+    -----
+    The logit at a token off the support is at most alpha beta, alpha = k mu/(1 - (k-1) mu); it may
+    be tau - l, l = log(1/eps2). So alpha = (tau - l)/beta and mu = alpha/(k + (k-1) alpha), and the
+    L(L-1)/2 pairs of codes exceed it with probability at most L(L-1) P(u_1 > mu):
+
+        m >= 1 + 2 ln(L(L-1)/(2 eta))/(-ln(1 - mu^2))        (closed form, at least 2)
+    """
+    check_choice("bound", bound, BOUNDS)
+    length = check_array("length", length, at_least=1, integer=True)
+    row_nnz = check_array("row_nnz", row_nnz, at_least=1, integer=True)
+    if (row_nnz > length).any():
+        raise ParameterError(f"row_nnz={row_nnz!r}: must be at most length={length!r}")
+    max_ratio = check_array("max_ratio", max_ratio, at_least=1)
+    log_eta = np.log(check_array("failure_prob", failure_prob, above=0, below=1))
+    infinite = logit_scale is not None and np.isposinf(logit_scale)
+    _, leak, tau = check_precision("interpolate", 0.0, leak, None if infinite else logit_scale)
+    alpha = off_support_tolerance(0.0, leak, tau) / max_logit(tau, max_ratio)
+    alpha = np.ones_like(alpha) if infinite else alpha
+    coherence = alpha / (row_nnz + (row_nnz - 1) * alpha)
+    log_pairs = _log(length * (length - 1.0))
+    with np.errstate(divide="ignore"):
+        rate = -np.log1p(-(coherence**2)) / 2
+    closed = np.maximum(2, 1 + np.ceil((log_pairs - np.log(2) - log_eta) / rate))
+    if bound == "closed_form":
+        return _as_int(closed)
+
+    def log_failure(dim):
+        return log_pairs + _log(concentration.cap_tail(dim, coherence))
+
+    return _as_int(_least_dim(log_failure, log_eta, 2, closed))
 
 
 def jl_dim(n_points, distortion, failure_prob=0.05, bound="exact"):
