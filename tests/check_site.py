@@ -1,7 +1,7 @@
 """Check that no page of a built book loads anything from outside: ``check_site.py DIR``.
 
-What a browser fetches by itself counts: scripts, style sheets, images, frames, fonts and imports in
-style sheets. A link that a reader may follow does not.
+What a browser fetches by itself counts: scripts and what they import, style sheets, images, frames,
+fonts, hints to connect. A link that a reader may follow does not.
 """
 
 import re
@@ -19,9 +19,15 @@ LOADING = {
     "audio": ["src"],
     "embed": ["src"],
     "object": ["data"],
+    "track": ["src"],
+    "input": ["src"],
+    "image": ["href", "xlink:href"],
+    "use": ["href", "xlink:href"],
+    "base": ["href"],
 }
-LOADING_RELATIONS = {"stylesheet", "icon", "preload", "prefetch", "modulepreload", "manifest"}
+FOLLOWED_RELATIONS = {"canonical", "license", "author", "alternate", "next", "prev", "search"}
 OUTSIDE = re.compile(r"^\s*(?:[a-z][a-z0-9+.-]*:)?//", re.IGNORECASE)
+SCRIPT_LOAD = re.compile(r"""\bimport\s*(?:\(|[^'"();]*from\b)?\s*['"]\s*((?:https?:)?//[^'"]+)""")
 CSS_LOAD = re.compile(r"""(?:url\(|@import)\s*['"]?\s*((?:https?:)?//[^'")\s]+)""", re.IGNORECASE)
 
 
@@ -36,9 +42,11 @@ def outside_loads(page):
         if OUTSIDE.match(tag.get(attribute, ""))
     ]
     for link in soup.find_all("link"):
-        loads = LOADING_RELATIONS & set(link.get("rel", []))
-        if loads and OUTSIDE.match(link.get("href", "")):
+        followed = FOLLOWED_RELATIONS & set(link.get("rel", []))
+        if not followed and OUTSIDE.match(link.get("href", "")):
             found.append(link["href"])
+    for script in soup.find_all("script"):
+        found += SCRIPT_LOAD.findall(script.get_text())
     styles = [style.get_text() for style in soup.find_all("style")]
     styles += [tag["style"] for tag in soup.find_all(style=True)]
     return found + [address for style in styles for address in CSS_LOAD.findall(style)]
