@@ -59,7 +59,7 @@ def test_the_conda_door_leads_to_the_lock():
 def test_make_refuses_an_old_python(tmp_path):
     old = tmp_path / "python3.9"
     old.write_text(
-        f"#!/bin/sh\nexec {sys.executable} -c "
+        f"#!/bin/sh\nexec '{sys.executable}' -c "
         "'import sys; sys.version_info = (3, 9); exec(sys.argv[1])' \"$2\"\n"
     )
     old.chmod(0o755)
