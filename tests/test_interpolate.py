@@ -105,7 +105,7 @@ def test_dependent_codes_are_refused_with_row_and_condition(gap):
     rng = np.random.default_rng(0)
     codes = rng.standard_normal((5, 3, 10))
     codes[2, 1] = codes[2, 0] + gap * rng.standard_normal(10)
-    with pytest.raises(jla.ConstructionError, match=r"row 12: .* condition number \d"):
+    with pytest.raises(jla.ConstructionError, match=r"row 12: .* condition number (\d|beyond)"):
         least_norm_queries(codes, np.ones((5, 3)), np.arange(10, 15))
 
 

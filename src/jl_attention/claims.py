@@ -49,8 +49,18 @@ CLAIMS = {
     "L2-worst": Claim("No correlation has a smaller exponent than 1 and -1", "L2", 3),
     "L2-orthogonal": Claim("The orthogonal bound holds at correlation 0", "L2", 3),
     "L2-pairs": Claim("At the union bound's m, at most a share eta of maps miss a pair", "L2", 3),
+    "C5-algorithm": Claim("An algorithm finds the input for a given target", "paper", 5),
     "T1-ratio": Claim("The projected SVD keeps the ratios within eps1", "T1", 5),
     "T1-leak": Claim("The projected SVD keeps the leak within eps2", "T1", 5),
+    "T3-ratio": Claim("Rows whose solved ratios are off by more than rounding", "T3", 7),
+    "T3-leak": Claim("At the theorem's m the leak is within eps2", "T3", 7),
+    "T3-student": Claim("A logit off the support follows Student's law", "T3", 7),
+    "T3-calibration": Claim("At most the predicted share of code matrices leaks", "T3", 7),
+    "T3-patterns": Claim("One key matrix serves many patterns", "T3", 8),
+    "T3-stream": Claim("Entries that a streaming head changed after saying them", "T3", 8),
+    "T4-universal": Claim("Codes of small coherence serve targets chosen after them", "T4", 8),
+    "T8-exact": Claim("With exact ratios total variation is at most x/(1+x)", "T8", 7),
+    "T8-output": Claim("An output moves by at most 2 TV max|V|", "T8", 7),
 }
 
 

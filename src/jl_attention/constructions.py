@@ -420,10 +420,11 @@ def least_norm_queries(codes, values, rows):
 def _nearly_dependent(gram, badness, rows, reason=None):
     """Return the error for the row whose `badness` is largest."""
     at = int(np.argmax(badness))
-    reason = reason or f"more than {MAX_CONDITION:.0e}"
+    condition = np.linalg.cond(gram[at])
+    shown = f"{condition:.2e}" if condition < 1e15 else "beyond 1e+15"
     return ConstructionError(
         f"row {rows[at]}: the codes of its support are nearly linearly dependent: condition "
-        f"number {np.linalg.cond(gram[at]):.2e} of their Gram matrix, {reason}"
+        f"number {shown} of their Gram matrix, {reason or f'more than {MAX_CONDITION:.0e}'}"
     )
 
 
