@@ -13,6 +13,8 @@ EXTRAS := book test cluster minilm
 JOBS ?= 2
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 120 --color=no
+MACHINE_FACTS := codemirror_mode file_extension mimetype nbconvert_exporter pygments_lexer version
+STRIP := $(BIN)/nbstripout --keep-output --keep-count --keep-id --extra-keys "$(MACHINE_FACTS:%=metadata.language_info.%)"
 BUILD := $(BIN)/jupyter-book build . -W -n --keep-going --quiet
 
 # One thread a process: the tests run in $(JOBS) processes, and threads beside them only get in the way.
@@ -58,11 +60,12 @@ html: $(READY)  ## build the book from scratch, warnings are errors
 site-check: $(READY)  ## no built page loads anything from outside
 	$(BIN)/python tests/check_site.py _build/html
 
-notebooks: $(READY)  ## format every notebook, execute it in place and strip it
+notebooks: $(READY)  ## format every notebook, execute it in place, strip it
 	notebooks=$$($(BIN)/python tests/toc.py) && \
 	$(BIN)/ruff format $$notebooks && \
 	$(BIN)/jupyter nbconvert --log-level=WARN --to notebook --execute --inplace $$notebooks && \
-	$(BIN)/nbstripout --keep-output --keep-count $$notebooks
+	$(STRIP) $$notebooks
+	$(BIN)/python tests/readme_picture.py
 
 lock: $(READY)  ## renew requirements.lock from the ranges in pyproject.toml
 	$(PIP) uv

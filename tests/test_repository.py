@@ -1,6 +1,5 @@
 """The repository's own files agree with each other."""
 
-import base64
 import json
 import re
 import subprocess
@@ -12,6 +11,7 @@ import yaml
 from bs4 import BeautifulSoup
 from check_site import check_site, outside_loads
 from packaging.requirements import Requirement
+from readme_picture import PICTURE, first_figure
 from toc import ROOT, notebooks, pages
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -86,12 +86,12 @@ def read(notebook):
     return json.loads((ROOT / notebook).read_text())
 
 
-def figure_outputs(notebook):
-    """Yield (cell, base64 of its picture) for each figure of a notebook."""
+def figure_cells(notebook):
+    """Yield the cell of each figure of a notebook."""
     for cell in read(notebook)["cells"]:
         for output in cell.get("outputs", []):
             if "image/png" in output.get("data", {}):
-                yield cell, output["data"]["image/png"]
+                yield cell
 
 
 def test_every_page_of_the_toc_exists():
@@ -118,7 +118,7 @@ def test_notebooks_are_stripped_and_executed_in_order(notebook):
 
 @pytest.mark.parametrize("notebook", notebooks())
 def test_every_figure_has_a_caption_and_alternative_text(notebook):
-    for cell, _ in figure_outputs(notebook):
+    for cell in figure_cells(notebook):
         settings = cell["metadata"]["mystnb"]
         assert len(settings["image"]["alt"]) > 40, cell["id"]
         assert len(settings["figure"]["caption"]) > 20, cell["id"]
@@ -136,9 +136,7 @@ def test_no_machine_facts_in_outputs(notebook):
 
 
 def test_the_readme_shows_the_first_figure_of_the_book():
-    _, picture = next(figure_outputs("book/index.ipynb"))
-    shown = (ROOT / "book/_static/one-picture.png").read_bytes()
-    assert base64.b64decode(picture) == shown
+    assert PICTURE.read_bytes() == first_figure(), "run make notebooks"
 
 
 # --- The checker of built pages ------------------------------------------------------------------
