@@ -41,6 +41,7 @@ def style():
             "axes.prop_cycle": mpl.cycler(
                 color=[COLORS[name] for name in ("theory", "measured", "exact", "beyond", "target")]
             ),
+            "axes.axisbelow": True,
             "axes.grid": True,
             "grid.color": "#E4E4E4",
             "grid.linewidth": 0.6,
