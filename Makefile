@@ -12,7 +12,7 @@ READY := .venv/ready
 EXTRAS := book test cluster minilm
 JOBS ?= 2
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 120 --color=no
+NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 120 --nbval-sanitize-with tests/nbval.cfg --color=no
 MACHINE_FACTS := codemirror_mode file_extension mimetype nbconvert_exporter pygments_lexer version
 STRIP := $(BIN)/nbstripout --keep-output --keep-count --keep-id --extra-keys "$(MACHINE_FACTS:%=metadata.language_info.%)"
 BUILD := $(BIN)/jupyter-book build . -W -n --keep-going --quiet
