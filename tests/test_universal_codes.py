@@ -1,6 +1,7 @@
 """Theorem T4: codes of small coherence serve every sparse target, chosen by whomever."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from scipy import sparse
 
 import jl_attention as jla
 from jl_attention.codes import coherence, unit_codes, universal_leak, welch_bound
+from jl_attention.concentration import student_tail
 from jl_attention.constructions import interpolating_queries
 from jl_attention.dimensions import universal_dim
 
@@ -95,7 +97,7 @@ def test_the_promise_is_attained():
 def test_universal_dimension_keeps_its_promise_for_all_supports():
     # eta = 1e-9: a statistical test with that false-failure rate.
     length, row_nnz, leak = 16, 2, 0.1
-    dim = universal_dim(length, row_nnz, 3.0, leak=leak, failure_prob=1e-9)
+    dim = universal_dim(length, row_nnz, 3.0, leak=leak, failure_prob=1e-9, route="coherence")
     codes = unit_codes(length, dim, rng=0)
     assert universal_leak(coherence(codes), row_nnz, 3 * np.log(10), 3.0) <= leak
     half = unit_codes(length, dim // 4, rng=0)
@@ -108,23 +110,78 @@ def test_known_universal_dimensions():
         squared = (2 * row_nnz - 1) ** -2
         m = 1 + 2 * np.log(length * (length - 1) / (2 * eta)) / -np.log1p(-squared)
         closed = universal_dim(
-            length, row_nnz, failure_prob=eta, logit_scale=np.inf, bound="closed_form"
-        )
+            length, row_nnz, failure_prob=eta, logit_scale=np.inf, bound="closed_form",
+            route="coherence",
+        )  # fmt: skip
         assert closed == np.ceil(m)
         assert closed <= 2 + 4 * (2 * row_nnz - 1) ** 2 * np.log(length / np.sqrt(2 * eta))
-        sharp = universal_dim(length, row_nnz, failure_prob=eta, logit_scale=np.inf)
+        sharp = universal_dim(
+            length, row_nnz, failure_prob=eta, logit_scale=np.inf, route="coherence"
+        )
         assert sharp <= closed
-    assert universal_dim(1000, 1, logit_scale=np.inf) == 2
+    assert universal_dim(1000, 1, logit_scale=np.inf, route="coherence") == 2
 
 
-def test_universal_dimension_falls_with_tau_and_exceeds_interpolation():
-    dims = [universal_dim(1024, 3, 2.0, logit_scale=tau) for tau in (6, 14, 50, 1e6, np.inf)]
+def test_the_supports_route_sums_every_support_and_corner():
+    length, leak, gamma = 30, 0.1, 5.0
+    tau = 3 * np.log(1 / leak)
+    beta = tau + np.log(gamma)
+
+    def failure(dim):
+        total = 0.0
+        for size in (1, 2, 3):
+            for corner in itertools.product((tau, beta), repeat=size):
+                if tau in corner:
+                    tail = student_tail(
+                        dim - size + 1, 2 * np.log(1 / leak) / np.linalg.norm(corner)
+                    )
+                    total += math.comb(length, size) * (length - size) * tail
+        return total
+
+    dim = universal_dim(length, 3, gamma, leak=leak, failure_prob=0.2)
+    assert failure(dim) <= 0.2 < failure(dim - 1)
+    assert dim <= universal_dim(length, 3, gamma, leak=leak, failure_prob=0.2, bound="closed_form")
+
+
+def test_the_supports_route_keeps_its_promise_for_all_supports():
+    # eta = 1e-9. The weights inside the box are covered by its corners.
+    length, leak, gamma = 16, 0.1, 6.0
+    tau = 3 * np.log(1 / leak)
+    dim = universal_dim(length, 2, gamma, leak=leak, failure_prob=1e-9)
+    rng = np.random.default_rng(0)
+    keys = rng.standard_normal((length, dim))
+    supports = all_supports(length, 2)
+    for logs in [(0, 0), (0, 1), (1, 0), *rng.random((20, 2)) * [[0, 1]]]:
+        values = np.tile(tau + np.log(gamma) * np.array(logs), (len(supports), 1))
+        B = sparse.csr_array(
+            (values.ravel(), supports.ravel(), np.arange(len(supports) + 1) * 2),
+            shape=(len(supports), length),
+        )
+        logits = interpolating_queries(B, keys) @ keys.T
+        np.put_along_axis(logits, supports, -np.inf, axis=1)
+        assert np.exp(logits.max() - tau) <= leak
+
+
+@pytest.mark.parametrize("route", ["supports", "coherence"])
+def test_universal_dimension_falls_with_tau_and_exceeds_interpolation(route):
+    scales = (6, 14, 50, 1e6, np.inf)
+    dims = [universal_dim(1024, 3, 2.0, logit_scale=tau, route=route) for tau in scales]
     assert (np.diff(dims) <= 0).all()
     assert dims[-2] == pytest.approx(dims[-1], rel=1e-3)
     ks = np.arange(2, 10)
-    assert (universal_dim(4096, ks) > jla.required_dim(4096, ks)).all()
-    assert universal_dim([100, 1000], 2).dtype == np.int64
-    assert universal_dim(1, 1) == 2
+    assert (universal_dim(4096, ks, route=route) > jla.required_dim(4096, ks)).all()
+    assert universal_dim([100, 1000], 2, route=route).dtype == np.int64
+    assert universal_dim([[4], [9]], [1, 2], route=route).shape == (2, 2)
+
+
+def test_counting_supports_beats_coherence():
+    ks = np.arange(2, 9)
+    by_supports, by_coherence = (
+        universal_dim(1024, ks, route=route) for route in ("supports", "coherence")
+    )
+    assert (by_supports < 0.7 * by_coherence).all()
+    assert universal_dim(1024, 1) == jla.required_dim(1024, 1)
+    assert universal_dim(1, 1) == 1
 
 
 def test_a_target_chosen_after_the_codes_breaks_random_ones_only():
@@ -140,7 +197,7 @@ def test_a_target_chosen_after_the_codes_breaks_random_ones_only():
         return np.exp(logits.max() - values[0])
 
     independent = jla.required_dim(256, 2, failure_prob=1e-9)
-    universal = universal_dim(256, 2, failure_prob=1e-9)
+    universal = universal_dim(256, 2, failure_prob=1e-9, route="coherence")
     assert worst_leak(independent // 3) > 0.01
     assert worst_leak(universal) <= 0.01
 
@@ -157,6 +214,7 @@ def test_a_target_chosen_after_the_codes_breaks_random_ones_only():
         (lambda: universal_dim(10, 11), "row_nnz"),
         (lambda: universal_dim(10, 2, logit_scale=1.0), "logit_scale"),
         (lambda: universal_dim(10, 2, bound="tight"), "bound"),
+        (lambda: universal_dim(10, 2, route="scenic"), "route"),
     ],
 )
 def test_bad_arguments_are_named(call, message):

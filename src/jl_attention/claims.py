@@ -62,6 +62,7 @@ CLAIMS = {
     "T3-patterns": Claim("One key matrix serves many patterns", "T3", 8),
     "T3-stream": Claim("Entries that a streaming head changed after saying them", "T3", 8),
     "T4-universal": Claim("Codes of small coherence serve targets chosen after them", "T4", 8),
+    "T4-supports": Claim("At the m of all supports, no support leaks", "T4", 8),
     "T8-exact": Claim("With exact ratios total variation is at most x/(1+x)", "T8", 7),
     "T8-output": Claim("An output moves by at most 2 TV max|V|", "T8", 7),
 }

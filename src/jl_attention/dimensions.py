@@ -11,6 +11,7 @@ gamma; `required_dim_for_target` sums over the rows of one target and is never l
 """
 
 import numpy as np
+from scipy import special
 
 from . import concentration
 from .errors import ParameterError, check_array, check_choice, check_real
@@ -225,22 +226,27 @@ def universal_dim(
     failure_prob=0.01,
     logit_scale=None,
     bound="sharp",
+    route="supports",
 ):
-    """Return the least m at which random unit codes serve every sparse target at once (T4).
+    """Return the least m at which random codes serve every sparse target at once (T4).
 
-    With probability at least 1 - eta the codes' coherence is so small that the interpolating
-    queries meet (P2) with eps2, with exact ratios, for each target with at most k nonzeros in a
-    row and ratio bound gamma, whoever chose it. `required_dim` asks for less, for targets that
-    are independent of the codes.
+    With probability at least 1 - eta the interpolating queries meet (P2) with eps2, with exact
+    ratios, for each target with at most k nonzeros in a row and ratio bound gamma, whoever chose
+    it, also with the codes in hand. `required_dim` asks for less, for targets that are independent
+    of the codes.
 
     Parameters
     ----------
     length, row_nnz, max_ratio, leak, failure_prob
         As in `required_dim`.
     logit_scale : float, optional
-        tau, 3 log(1/eps2) if None; ``numpy.inf`` for the limit in which mu < 1/(2k-1) is enough.
+        tau, 3 log(1/eps2) if None; ``numpy.inf`` for the limit.
     bound : {"sharp", "closed_form"}, optional
-        The exact spherical cap, or its bound (1 - mu^2)^((m-1)/2)/2.
+        The exact tails, or the displayed formula rounded up.
+    route : {"supports", "coherence"}, optional
+        - "supports": Gaussian codes; T3 summed over all supports and all extreme weights;
+        - "coherence": codes uniform on the unit sphere, so incoherent that the deterministic bound
+          of T4 applies.
 
     Returns
     -------
@@ -253,35 +259,73 @@ def universal_dim(
 
     Notes
     -----
-    The logit at a token off the support is at most alpha beta, alpha = k mu/(1 - (k-1) mu); it may
-    be tau - l, l = log(1/eps2). So alpha = (tau - l)/beta and mu = alpha/(k + (k-1) alpha), and the
-    L(L-1)/2 pairs of codes exceed it with probability at most L(L-1) P(u_1 > mu):
+    With l = log(1/eps2) and beta = tau + log gamma, the logit at a token off the support may be
+    tau - l.
 
-        m >= 1 + 2 ln(L(L-1)/(2 eta))/(-ln(1 - mu^2))        (closed form, at least 2)
+    - supports: it is linear in b, so largest where every b_j is tau or beta, with at least one tau.
+      With theta as in T3 and N = sum over s <= k of binom(L, s) (L - s) (2^s - 1), or without the
+      last factor if gamma = 1, the closed form is m >= k - 1 + 2 ln(N/(2 eta))/ln(1 + theta^2).
+    - coherence: it is at most alpha beta, alpha = k mu/(1 - (k-1) mu). So alpha = (tau - l)/beta
+      and mu = alpha/(k + (k-1) alpha), and the L(L-1)/2 pairs of codes exceed it with probability
+      at most L(L-1) P(u_1 > mu): m >= 1 + 2 ln(L(L-1)/(2 eta))/(-ln(1 - mu^2)), at least 2.
     """
     check_choice("bound", bound, BOUNDS)
+    check_choice("route", route, ("supports", "coherence"))
     length = check_array("length", length, at_least=1, integer=True)
     row_nnz = check_array("row_nnz", row_nnz, at_least=1, integer=True)
     if (row_nnz > length).any():
         raise ParameterError(f"row_nnz={row_nnz!r}: must be at most length={length!r}")
     max_ratio = check_array("max_ratio", max_ratio, at_least=1)
-    log_eta = np.log(check_array("failure_prob", failure_prob, above=0, below=1))
+    eta = check_array("failure_prob", failure_prob, above=0, below=1)
     infinite = logit_scale is not None and np.isposinf(logit_scale)
     _, leak, tau = check_precision("interpolate", 0.0, leak, None if infinite else logit_scale)
-    alpha = off_support_tolerance(0.0, leak, tau) / max_logit(tau, max_ratio)
-    alpha = np.ones_like(alpha) if infinite else alpha
+    # What a token off the support may have, and the largest logit on it, in units of tau.
+    allowed = 1.0 if infinite else off_support_tolerance(0.0, leak, tau) / tau
+    largest = np.ones_like(max_ratio) if infinite else max_logit(tau, max_ratio) / tau
+    route = _supports_route if route == "supports" else _coherence_route
+    with np.errstate(divide="ignore"):
+        return _as_int(route(length, row_nnz, max_ratio, np.log(eta), allowed, largest, bound))
+
+
+@np.vectorize(otypes=[np.int64], excluded={"bound"})
+def _supports_route(length, row_nnz, max_ratio, log_eta, allowed, largest, bound):
+    """Return m so that no support and no corner of the box of weights leaks."""
+    sizes, raised = np.tril_indices(row_nnz)  # raised: how many weights of a support are largest
+    sizes = sizes + 1
+    if max_ratio == 1:
+        sizes, raised = sizes[raised == 0], raised[raised == 0]
+    rows = _log_binomial(length, sizes) + _log_binomial(sizes, raised)
+    pairs = rows + _log(length - sizes)
+    rise = allowed / np.sqrt(raised * largest**2 + (sizes - raised))
+    rate = np.log1p(allowed**2 / (row_nnz * largest**2)) / 2
+    closed = np.maximum(1, np.ceil((_log_sum(pairs) - np.log(2) - log_eta) / rate)) + row_nnz - 1
+    if bound == "closed_form":
+        return _ceil(closed)
+
+    def log_failure(dim):
+        return _log_sum(pairs + concentration.student_log_tail(dim - sizes + 1, rise))
+
+    return _least_dim(log_failure, log_eta, row_nnz, closed)
+
+
+def _coherence_route(length, row_nnz, max_ratio, log_eta, allowed, largest, bound):
+    """Return m so that random unit codes have the coherence that T4 needs."""
+    alpha = allowed / largest
     coherence = alpha / (row_nnz + (row_nnz - 1) * alpha)
     log_pairs = _log(length * (length - 1.0))
-    with np.errstate(divide="ignore"):
-        rate = -np.log1p(-(coherence**2)) / 2
+    rate = -np.log1p(-(coherence**2)) / 2
     closed = np.maximum(2, 1 + np.ceil((log_pairs - np.log(2) - log_eta) / rate))
     if bound == "closed_form":
-        return _as_int(closed)
+        return closed
 
     def log_failure(dim):
         return log_pairs + _log(concentration.cap_tail(dim, coherence))
 
-    return _as_int(_least_dim(log_failure, log_eta, 2, closed))
+    return _least_dim(log_failure, log_eta, 2, closed)
+
+
+def _log_binomial(n, k):
+    return -np.log1p(n) - special.betaln(n - k + 1, k + 1)
 
 
 def jl_dim(n_points, distortion, failure_prob=0.05, bound="exact"):
