@@ -12,7 +12,7 @@ family         P                            cost for one dense x      good to kn
 `Sparse`       a share p of the entries,    p m n                     poor on spiky x when p is
                +-1/sqrt(p m)                                          small
 `OSNAP`        s nonzeros a column          s n                       CountSketch is s = 1
-`SRHT`         m rows of a Hadamard matrix, 4 n sqrt(m), in BLAS      exact at m = n = 2^j
+`SRHT`         m rows of a Hadamard matrix, 2 n sqrt(m), in BLAS      exact at m = n = 2^j
                random signs                 products
 `Orthogonal`   m rows of a random rotation  m n (and m^2 n to draw)   exact at m = n
 ============== ============================ ========================= ==========================
@@ -175,7 +175,7 @@ class Orthogonal:
         columns, triangle = np.linalg.qr(rng.standard_normal((n, m), dtype=dtype))
         # The signs make the factor unique and its law invariant under rotation.
         columns *= np.where(np.diag(triangle) < 0, -1, 1) * dtype.type(np.sqrt(n / m))
-        return columns.T
+        return np.ascontiguousarray(columns.T)
 
 
 FAMILIES = {
@@ -251,7 +251,11 @@ class SparseMap(LinearMap):
 
     def __init__(self, matrix):
         super().__init__(matrix.shape, matrix.dtype)
-        self.matrix, self._transposed = matrix, matrix.T.tocsr()
+        # SciPy would copy indices of 64 bits in a product with a matrix of 32.
+        index = sparse.get_index_dtype(maxval=max(matrix.nnz, *matrix.shape))
+        parts = matrix.data, matrix.indices.astype(index), matrix.indptr.astype(index)
+        self.matrix = sparse.csr_array(parts, shape=matrix.shape)
+        self._transposed = self.matrix.T.tocsr()
 
     def _apply(self, X):
         if sparse.issparse(X):
@@ -266,37 +270,39 @@ class SparseMap(LinearMap):
 class HadamardMap(LinearMap):
     """sqrt(N/m) R H D for the Hadamard matrix H of order N = `padded`, in BLAS products.
 
-    H_N is the Kronecker product H_p (x) H_q. Multiplying by H_q and then, for each of the q
-    residues r, by only those columns of H_p whose rows q i + r were kept costs N q + m p a vector,
-    least near q = sqrt(m), where it is 2 N sqrt(m): below N log N butterflies in BLAS's speed.
+    H_N is the Kronecker product H_q (x) H_p. Multiplying by H_q, and then each of the q blocks of
+    p numbers by only those columns of H_p that were kept there, costs N q + m p a vector: least
+    near q = sqrt(m), where it is 2 N sqrt(m). More than N log N, but at BLAS's speed.
     """
 
     def __init__(self, signs, rows, padded):
         super().__init__((len(rows), len(signs)), signs.dtype)
+        self.rows = np.sort(rows)  # their order has no meaning
+        q = min(padded, 1 << ((len(rows) - 1).bit_length() + 1) // 2)
+        p = padded // q
         self._signs, self._padded = signs, padded
-        q = min(padded, 1 << round(np.log2(len(rows)) / 2))
-        # Rows come sorted by residue: their order has no meaning.
-        rows = rows[np.lexsort((rows, rows % q))]
-        self.rows = rows
-        scale = self.dtype.type(1 / np.sqrt(len(rows)))
-        self._inner = linalg.hadamard(q, dtype=self.dtype)
-        self._stops = np.searchsorted(rows % q, np.arange(q + 1))
-        self._outer = _hadamard_columns(padded // q, rows // q, self.dtype) * scale
+        self._blocks = linalg.hadamard(q, dtype=self.dtype)
+        self._stops = np.searchsorted(self.rows, np.arange(q + 1) * p)
+        self._within = _hadamard_columns(p, self.rows % p, self.dtype)
+        self._within *= self.dtype.type(1 / np.sqrt(len(rows)))
 
     def _apply(self, X):
         X = X.tocsr() if sparse.issparse(X) else X
         dtype = np.result_type(X.dtype, self.dtype)
         out = np.empty((X.shape[0], self.shape[0]), dtype=dtype)
-        q, n = len(self._inner), self.shape[1]
-        p = self._padded // q
-        for rows in self._row_chunks(X, 4 * CHUNK_BYTES):
+        q, n = len(self._blocks), self.shape[1]
+        chunks = list(self._row_chunks(X, 4 * CHUNK_BYTES))
+        signed = np.zeros((chunks[0].stop if chunks else 0, self._padded), dtype=dtype)
+        mixed = np.empty((len(signed), q, self._padded // q), dtype=dtype)
+        for rows in chunks:
             block = X[rows]
             block = block.toarray() if sparse.issparse(block) else block
-            signed = np.zeros((len(block), self._padded), dtype=dtype)
-            np.multiply(block, self._signs, out=signed[:, :n])
-            parts = (self._inner @ signed.reshape(-1, q).T).reshape(q, len(block), p)
-            for part, (start, stop) in zip(parts, pairwise(self._stops), strict=True):
-                out[rows, start:stop] = part @ self._outer[:, start:stop]
+            size = len(block)
+            np.multiply(block, self._signs, out=signed[:size, :n])
+            np.matmul(self._blocks, signed[:size].reshape(mixed[:size].shape), out=mixed[:size])
+            for i, (start, stop) in enumerate(pairwise(self._stops)):
+                if start < stop:
+                    out[rows, start:stop] = mixed[:size, i] @ self._within[:, start:stop]
         return out
 
 
