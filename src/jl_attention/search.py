@@ -1,0 +1,328 @@
+"""The smallest dimension that works, measured: bisection over m with a fixed number of seeds.
+
+Projected logits can be drawn at any m, also where a theorem asks for millions of dimensions: with
+B = F H^T the logits of T1 and T2 are Lambda = F (G^T G) H^T, and the Gram matrix G^T G of an m x n
+Gaussian matrix G is a Wishart matrix, which `gaussian_gram` draws exactly in law without drawing G.
+
+``python -m jl_attention.search -o TABLE.csv`` recomputes the table of the book.
+"""
+
+import argparse
+import csv
+import os
+import sys
+import tempfile
+from concurrent.futures import Executor
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from scipy import linalg, sparse, stats
+
+from . import targets
+from .constructions import interpolate
+from .dimensions import required_dim_for_target
+from .errors import ConstructionError, ParameterError, check_choice, check_int, check_real
+from .logits import check_precision, target_logits
+from .precision import measure
+from .targets import check_target
+
+CHUNK_BYTES = 2**27
+"""Memory for one chunk of rows of G."""
+
+
+def gaussian_gram(dim_out, dim_in, rng=None):
+    """Draw G^T G for an m x n matrix G of independent N(0, 1/m) entries, without drawing G.
+
+    For m >= n, m G^T G is a Wishart matrix, drawn by Bartlett's decomposition: T T^T with T lower
+    triangular, T_jj^2 chi-square with m - j degrees of freedom (j from 0) and standard normal
+    entries below the diagonal (Muirhead 1982). O(n^2) random numbers and O(n^3) time whatever m.
+    For m < n the matrix G itself is smaller and is drawn.
+
+    Parameters
+    ----------
+    dim_out, dim_in : int
+        m and n.
+    rng : int or numpy.random.Generator, optional
+
+    Returns
+    -------
+    ndarray, shape (n, n)
+
+    Raises
+    ------
+    ParameterError
+        A size is not a positive integer.
+    """
+    m, n = check_int("dim_out", dim_out), check_int("dim_in", dim_in)
+    rng = np.random.default_rng(rng)
+    if m < n:
+        G = rng.standard_normal((m, n))
+        return G.T @ G / m
+    T = np.tril(rng.standard_normal((n, n)), -1)
+    T[np.diag_indices(n)] = np.sqrt(rng.chisquare(m - np.arange(n)))
+    return T @ T.T / m
+
+
+def streamed_gram(dim_out, dim_in, rng=None, chunk_bytes=CHUNK_BYTES):
+    """Draw G^T G as the algorithm does, from G itself, a chunk of its rows at a time.
+
+    O(m n^2) time; never holds more than one chunk of G. Parameters and errors as `gaussian_gram`,
+    and the same law.
+    """
+    m, n = check_int("dim_out", dim_out), check_int("dim_in", dim_in)
+    rng = np.random.default_rng(rng)
+    gram = np.zeros((n, n))
+    rows = max(1, chunk_bytes // (8 * n))
+    for start in range(0, m, rows):
+        G = rng.standard_normal((min(rows, m - start), n))
+        gram += G.T @ G
+    return gram / m
+
+
+@dataclass(frozen=True)
+class Factors:
+    """Logits X1 X2^T in factored form, to be measured in blocks of rows."""
+
+    queries: np.ndarray
+    keys: np.ndarray
+
+    def logits(self, rows=slice(None)):
+        """Return rows of Lambda, shape (n, L)."""
+        return self.queries[rows] @ self.keys.T
+
+
+class LogitSampler:
+    """Draw the logits that a method would produce for one target, at any dimension.
+
+    Parameters
+    ----------
+    target : scipy.sparse array, shape (L, L)
+    method : {"svd_projection", "row_projection", "interpolate"}
+    logit_scale : float
+        tau.
+    """
+
+    def __init__(self, target, method, logit_scale):
+        check_choice("method", method, ("svd_projection", "row_projection", "interpolate"))
+        self.method = method
+        self.B = target_logits(check_target(target), logit_scale)
+        if method == "svd_projection":
+            U, sigma, Vt = linalg.svd(self.B.toarray())
+            self.left, self.right = U * np.sqrt(sigma), Vt.T * np.sqrt(sigma)
+        else:
+            self.left, self.right = self.B, sparse.eye_array(self.B.shape[0], format="csr")
+
+    def draw(self, dim, rng=None):
+        """Draw Lambda at query dimension m = `dim`.
+
+        Returns
+        -------
+        ndarray, shape (L, L), where m >= L and the method projects; else `Factors`.
+        """
+        rng = np.random.default_rng(rng)
+        length = self.B.shape[0]
+        if self.method == "interpolate":
+            return Factors(*interpolate(self.B, dim, rng))
+        if dim >= length:
+            return self.left @ gaussian_gram(dim, length, rng) @ self.right.T
+        G_T = rng.standard_normal((length, dim), dtype=np.float32) / np.sqrt(dim, dtype=np.float32)
+        left, right = (half.astype(np.float32) for half in (self.left, self.right))
+        return Factors(left @ G_T, right @ G_T)
+
+
+@dataclass(frozen=True)
+class SmallestDim:
+    """The measured smallest dimension, as `smallest_dim` returns it.
+
+    Attributes
+    ----------
+    dim : int
+        Median over seeds of the least m (on the grid searched) at which a draw met the precision.
+    low, high : int
+        A confidence interval for that median at level `confidence`, from order statistics.
+    confidence : float
+        Exact level of the interval, at least 0.9 where there are 5 seeds or more.
+    dims : tuple of int
+        The least m of every seed, sorted.
+    """
+
+    dim: int
+    low: int
+    high: int
+    confidence: float
+    dims: tuple
+
+
+def smallest_dim(
+    target,
+    method="interpolate",
+    ratio_error=0.0,
+    leak=0.01,
+    *,
+    logit_scale=None,
+    seeds=20,
+    resolution=0.01,
+    rng=0,
+    executor=None,
+    progress=None,
+):
+    """Measure the smallest query dimension at which a method meets a precision.
+
+    For each seed, m is bisected between a dimension that fails and one that works, to a relative
+    `resolution`; every m is tried with the seed's own stream of random numbers. Success is not
+    exactly monotone in m for one seed, so the result of one seed is a draw around the m at which
+    success turns from unlikely to likely. The median over independent seeds estimates the median
+    of that draw, and the order statistics around it give its confidence interval without any
+    further assumption.
+
+    Parameters
+    ----------
+    target : array_like or scipy.sparse array, shape (L, L)
+    method, ratio_error, leak, logit_scale
+        As in `constructions.construct`.
+    seeds : int, optional
+        Number of independent seeds.
+    resolution : float, optional
+        Relative width at which the bisection stops; 0 for exact integers.
+    rng : int or numpy.random.SeedSequence, optional
+        The seeds are spawned from it: the same value gives the same result, with any executor.
+    executor : concurrent.futures.Executor, optional
+        Runs one task a seed. Any executor with that interface will do: a process pool on this
+        machine, ``dask.distributed.Client(...).get_executor(pure=False)`` on a cluster (the client
+        takes the scheduler's address), or mpi4py's.
+    progress : callable, optional
+        Called as ``progress(done, total)`` after every seed.
+
+    Returns
+    -------
+    SmallestDim
+
+    Raises
+    ------
+    TargetError, ParameterError
+    """
+    target = check_target(target)
+    ratio_error, leak, logit_scale = check_precision(method, ratio_error, leak, logit_scale)
+    seeds = check_int("seeds", seeds)
+    resolution = check_real("resolution", resolution, at_least=0, below=1)
+    if executor is not None and not callable(getattr(executor, "submit", None)):
+        raise ParameterError(f"executor={executor!r}: has no method submit")
+    high = required_dim_for_target(target, method, ratio_error, leak, logit_scale=logit_scale)
+    sequence = rng if isinstance(rng, np.random.SeedSequence) else np.random.SeedSequence(rng)
+    sampler = LogitSampler(target, method, logit_scale)
+    task = target, sampler, (ratio_error, leak), high, resolution
+    dims = []
+    for dim in _run(task, sequence.spawn(seeds), executor):
+        dims.append(dim)
+        if progress is not None:
+            progress(len(dims), seeds)
+    dims.sort()
+    below, confidence = _median_interval(seeds)
+    return SmallestDim(
+        dim=dims[(seeds - 1) // 2],
+        low=dims[below],
+        high=dims[seeds - 1 - below],
+        confidence=confidence,
+        dims=tuple(dims),
+    )
+
+
+def _run(task, sequences, executor: Executor | None):
+    if executor is None:
+        yield from (_least_working(*task, sequence) for sequence in sequences)
+    else:
+        futures = [executor.submit(_least_working, *task, sequence) for sequence in sequences]
+        yield from (future.result() for future in futures)
+
+
+def _least_working(target, sampler, precision, high, resolution, sequence):
+    """Bisect one seed: the least m that worked next to one that failed."""
+
+    def works(dim):
+        rng = np.random.default_rng([*sequence.generate_state(4), dim])
+        try:
+            drawn = sampler.draw(dim, rng)
+        except ConstructionError:  # a support larger than m, or dependent codes
+            return False
+        blocks = np.array_split(np.arange(target.shape[0]), 8)
+        rounding = 1e-9 if sampler.method == "interpolate" else 0.0
+        reports = (measure(drawn, target, rows) for rows in blocks if len(rows))
+        return all(report.meets(precision[0] + rounding, precision[1]) for report in reports)
+
+    low, high = 0, max(1, high // 8)  # the theorems' m is far above what works
+    while not works(high):
+        low, high = high, 2 * high
+    while high - low > max(1, resolution * high):
+        middle = round(np.sqrt(low * high)) if low else high // 2
+        middle = min(max(middle, low + 1), high - 1)
+        low, high = (low, middle) if works(middle) else (middle, high)
+    return high
+
+
+def _median_interval(count):
+    """Return (r, level): order statistics r and count-1-r enclose the median with that level."""
+    levels = 1 - 2 * stats.binom.cdf(np.arange((count + 1) // 2), count, 0.5)
+    below = int(np.nonzero(levels >= 0.9)[0].max(initial=0))
+    return below, float(levels[below])
+
+
+# --- The committed table of the book -------------------------------------------------------------
+
+LOOSE = {"max_ratio": 1.0, "ratio_error": 1.0, "leak": 0.5}
+STRICT = {"max_ratio": 2.0, "ratio_error": 0.1, "leak": 0.01}
+SEEDS = 15
+
+
+def sweep():
+    """Yield the problems of the book's table: dicts with a sweep's name and its parameters."""
+    for length in 2 ** np.arange(6, 15):
+        for method in ("svd_projection", "row_projection", "interpolate"):
+            if method == "svd_projection" and length > 4096:
+                continue  # its dense decomposition takes O(L^3)
+            yield {"sweep": "length", "method": method, "length": length, "row_nnz": 2, **LOOSE}
+    for length in 2 ** np.arange(6, 11):
+        for method in ("svd_projection", "row_projection"):
+            yield {"sweep": "strict", "method": method, "length": length, "row_nnz": 4, **STRICT}
+    base = {"length": 512, "row_nnz": 4, "max_ratio": 2.0, "ratio_error": 0.5, "leak": 0.05}
+    for method in ("svd_projection", "row_projection"):
+        for name, values in (
+            ("row_nnz", (1, 2, 4, 8, 16, 32)),
+            ("max_ratio", (1.0, 2.0, 8.0, 32.0, 128.0)),
+            ("ratio_error", (0.05, 0.1, 0.2, 0.5, 1.0)),
+            ("leak", (0.5, 0.1, 0.01, 1e-3, 1e-4)),
+        ):
+            for value in values:
+                yield {"sweep": name, "method": method, **base, name: value}
+
+
+def solve(problem, seeds=SEEDS):
+    """Return the row of the table for one problem of `sweep`: its parameters and what was found."""
+    keys = ("length", "row_nnz", "max_ratio")
+    target = targets.regular(*(problem[key] for key in keys), rng=0)
+    precision = {key: problem[key] for key in ("ratio_error", "leak")}
+    found = asdict(smallest_dim(target, problem["method"], **precision, seeds=seeds))
+    del found["dims"]
+    return {**problem, "seeds": seeds, **found}
+
+
+def main(arguments=None):
+    """Recompute the table of the book: ``python -m jl_attention.search -o TABLE.csv``."""
+    parser = argparse.ArgumentParser(prog="python -m jl_attention.search", description=main.__doc__)
+    parser.add_argument("-o", "--output", required=True, help="the table, written atomically")
+    parser.add_argument("--longest", type=int, default=16_384, help="skip longer sequences")
+    options = parser.parse_args(arguments)
+    rows = []
+    for problem in sweep():
+        if problem["length"] <= options.longest:
+            rows.append(solve(problem))
+            print(*rows[-1].values(), file=sys.stderr)
+    folder = os.path.dirname(os.path.abspath(options.output))
+    with tempfile.NamedTemporaryFile("w", dir=folder, newline="", delete=False) as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(file.name, options.output)
+
+
+if __name__ == "__main__":
+    main()
