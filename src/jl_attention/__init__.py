@@ -16,6 +16,7 @@ from . import (
     logits,
     precision,
     projections,
+    search,
     targets,
 )
 from .constructions import Construction, construct
@@ -57,6 +58,7 @@ __all__ = [
     "projections",
     "required_dim",
     "required_dim_for_target",
+    "search",
     "targets",
 ]
 

@@ -52,6 +52,13 @@ CLAIMS = {
     "L2-worst": Claim("No correlation has a smaller exponent than 1 and -1", "L2", 3),
     "L2-orthogonal": Claim("The orthogonal bound holds at correlation 0", "L2", 3),
     "L2-pairs": Claim("At the union bound's m, at most a share eta of maps miss a pair", "L2", 3),
+    "T1-step1": Claim("Logits within delta of B give the precision", "T1", 4),
+    "T1-step2": Claim("The spectral norm of B is at most k beta", "T1", 4),
+    "T1-step3": Claim("Rows of the two halves are at most ||B||_2 long, squared", "T1", 4),
+    "T1-step4": Claim("Some pair is off by more than delta no more often than the bound", "T1", 4),
+    "T1-step5": Claim("The module computes X1 X2^T", "T1", 4),
+    "T1-probability": Claim("At the theorem's m at most a share eta of the draws fail", "T1", 4),
+    "T1-lasvegas": Claim("With retries the returned input has the precision", "T1", 4),
     "C5-algorithm": Claim("An algorithm finds the input for a given target", "paper", 5),
     "T1-ratio": Claim("The projected SVD keeps the ratios within eps1", "T1", 5),
     "T1-leak": Claim("The projected SVD keeps the leak within eps2", "T1", 5),
@@ -88,6 +95,8 @@ class Record:
         small, large = self.measured, self.bound
         if self.relation.startswith(">"):
             small, large = large, small
+        if small == large:
+            return 1.0
         return large / small if small else math.inf
 
     def __str__(self):
