@@ -19,7 +19,7 @@ from scipy import linalg, sparse
 from scipy.sparse import csgraph
 from scipy.special import softmax
 
-from . import attention
+from . import attention, files
 from .dimensions import required_dim_for_target
 from .errors import ConstructionError, ParameterError, check_choice, check_int, check_real
 from .logits import check_precision, target_logits
@@ -95,6 +95,27 @@ class Construction:
     def attention(self, rows=slice(None)):
         """Return the rows (slice or index array) of M = softmax of Lambda, shape (n, L)."""
         return softmax(self.logits(rows), axis=1)
+
+    def meets(self, report):
+        """Return whether a `precision.PrecisionReport` has the precision asked for.
+
+        Ratios that are exact are so up to rounding only, which grows with the logits.
+        """
+        rounding = 1e4 * np.finfo(self.queries.dtype).eps * max(1.0, report.max_abs_logit)
+        return report.meets(self.ratio_error + rounding, self.leak)
+
+    def save(self, path):
+        """Write X, W_Q, W_K, Q, K as ``.npz`` or ``.safetensors``; see `files.save`."""
+        files.save(self, path)
+
+    @staticmethod
+    def load(path):
+        """Read a construction that `save` wrote; see `files.load`."""
+        return files.load(path)
+
+    def to_torch(self, *, dtype=None, device=None):
+        """Return X, W_Q, W_K, Q, K as PyTorch tensors in a dict; see `files.to_torch`."""
+        return files.to_torch(self, dtype=dtype, device=device)
 
 
 def construct(
@@ -184,9 +205,7 @@ def construct(
         if not retries:
             return built
         report = measure(built, target)
-        # Exact ratios are exact up to rounding only.
-        rounding = 1e4 * np.finfo(dtype).eps * max(1.0, report.max_abs_logit)
-        if report.meets(ratio_error + rounding, leak):
+        if built.meets(report):
             return built
     raise ConstructionError(
         f"dim={dim}: none of {1 + retries} draws met ratio_error={ratio_error:g}, leak={leak:g}; "

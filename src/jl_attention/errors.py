@@ -19,6 +19,10 @@ class TargetError(ParameterError):
     """A target matrix is not a sparse right-stochastic matrix; names the row and the reason."""
 
 
+class FileError(ParameterError):
+    """A file cannot be read as what it should be, or not be written; names it and the reason."""
+
+
 class ConstructionError(JLAttentionError, RuntimeError):
     """A construction is impossible or numerically unsafe; names the row and the reason."""
 
