@@ -216,8 +216,7 @@ def save(built, path):
         Another suffix, a directory that does not exist or cannot be written to, or safetensors
         is not installed.
     """
-    path = Path(path)
-    writer = _suffix(path, _WRITERS)
+    path, writer = Path(path), check_writable(path)
     settings = {name: getattr(built, name) for name in _SETTINGS}
     content = writer(arrays(built), json.dumps({"format": FORMAT, **settings}))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -232,6 +231,18 @@ def save(built, path):
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise FileError(f"{path}: cannot be written: {_reason(error)}") from None
+
+
+def check_writable(path):
+    """Return the function that encodes for `save`, or raise `FileError` where it would."""
+    path = Path(path)
+    writer = _suffix(path, _WRITERS)
+    if path.suffix.lower() == ".safetensors":
+        _safetensors()
+    if path.is_dir() or not path.parent.is_dir():
+        reason = "is a directory" if path.is_dir() else f"there is no directory {path.parent}"
+        raise FileError(f"{path}: cannot be written: {reason}")
+    return writer
 
 
 def load(path, *, max_bytes=MAX_BYTES):
