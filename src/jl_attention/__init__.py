@@ -8,26 +8,32 @@ measures what was built. It accompanies the book of the same name.
 from . import (
     attention,
     claims,
+    codes,
     concentration,
     constructions,
     datasets,
     dimensions,
     errors,
+    files,
     logits,
     precision,
     projections,
     search,
+    streaming,
     targets,
 )
 from .constructions import Construction, construct
 from .dimensions import (
     failure_probability,
     jl_dim,
+    necessary_dim,
     required_dim,
     required_dim_for_target,
+    universal_dim,
 )
 from .errors import ClaimError, ConstructionError, JLAttentionError, ParameterError, TargetError
 from .precision import PrecisionReport, measure
+from .streaming import StreamingHead
 from .targets import check_target
 
 __version__ = "0.1.0"
@@ -39,10 +45,12 @@ __all__ = [
     "JLAttentionError",
     "ParameterError",
     "PrecisionReport",
+    "StreamingHead",
     "TargetError",
     "attention",
     "check_target",
     "claims",
+    "codes",
     "concentration",
     "construct",
     "constructions",
@@ -51,15 +59,19 @@ __all__ = [
     "errors",
     "failure_probability",
     "figures",
+    "files",
     "jl_dim",
     "logits",
     "measure",
+    "necessary_dim",
     "precision",
     "projections",
     "required_dim",
     "required_dim_for_target",
     "search",
+    "streaming",
     "targets",
+    "universal_dim",
 ]
 
 

@@ -1,0 +1,118 @@
+"""Necessary dimensions: values, monotonicity, and Radon's obstruction found by linear programs."""
+
+from itertools import combinations
+from math import comb, log2
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import linprog
+
+import jl_attention as jla
+
+lengths = st.integers(1, 10**6)
+
+
+@pytest.mark.parametrize(
+    ("length", "row_nnz", "dim"),
+    [(1, 1, 0), (2, 2, 0), (3, 1, 2), (14, 3, 2), (15, 3, 4), (62, 9, 4), (63, 9, 6), (63, 2, 4)],
+)
+def test_radon_values(length, row_nnz, dim):
+    assert jla.necessary_dim(length, row_nnz) == dim
+
+
+def test_radon_is_exact_at_every_power_of_four():
+    for k in range(1, 31):
+        assert jla.necessary_dim([4**k - 2, 4**k - 1], min(k, 4**k - 2)).tolist() == [
+            2 * (k - 1) if k > 1 else 0,
+            2 * k,
+        ]
+
+
+def test_packing_and_bits_at_a_known_size():
+    # k = 4, L = 1024 and the logit scales of interpolation at tau = 3 log(1/eps2).
+    assert jla.necessary_dim(1024, 4, "bits", bits=16) == np.ceil(log2(comb(1024, 4)) / 16)
+    ratio = 9.0
+    by_hand = np.log(comb(1024, 4))
+    packing = jla.necessary_dim(1024, 4, "packing", scale_ratio=ratio)
+    assert packing == np.ceil(by_hand / (2 * np.log(1 + 8 * ratio)))
+    fixed = jla.necessary_dim(1024, 4, "packing", scale_ratio=ratio, fixed_keys=True)
+    assert fixed == np.ceil(by_hand / np.log(1 + ratio))
+
+
+@given(
+    length=lengths, row_nnz=st.integers(1, 100), scale=st.floats(1, 1e6), bits=st.integers(1, 64)
+)
+def test_bounds_move_the_right_way(length, row_nnz, scale, bits):
+    row_nnz = min(row_nnz, length)
+    longer = length + 1 + length // 3
+    for bound, options in (
+        ("radon", {}),
+        ("packing", {"scale_ratio": scale}),
+        ("packing", {"scale_ratio": scale, "fixed_keys": True}),
+        ("bits", {"bits": bits}),
+    ):
+        here, there = jla.necessary_dim([length, longer], row_nnz, bound, **options)
+        assert 0 <= here <= there
+    easier = jla.necessary_dim(length, row_nnz, "packing", scale_ratio=2 * scale)
+    assert easier <= jla.necessary_dim(length, row_nnz, "packing", scale_ratio=scale)
+    cheaper = jla.necessary_dim(length, row_nnz, "bits", bits=bits + 1)
+    assert cheaper <= jla.necessary_dim(length, row_nnz, "bits", bits=bits)
+
+
+@given(length=lengths, row_nnz=st.integers(1, 30), leak=st.floats(1e-6, 0.5))
+def test_no_theorem_promises_less_than_is_necessary(length, row_nnz, leak):
+    row_nnz = min(row_nnz, length)
+    enough = jla.required_dim(length, row_nnz, leak=leak)
+    assert jla.necessary_dim(length, row_nnz) <= max(enough, 2 * row_nnz)
+
+
+# --- Radon's obstruction, found by a linear program ----------------------------------------------
+
+
+def separable(keys, support):
+    """Return whether some query has logits on the support above all others."""
+    off = [j for j in range(len(keys)) if j not in support]
+    rows = [keys[j0] - keys[j] for j in support for j0 in off]
+    # <q, c_j0 - c_j> <= -1 for all j in S, j0 not in S.
+    program = linprog(
+        np.zeros(keys.shape[1]), A_ub=rows, b_ub=-np.ones(len(rows)), bounds=(None, None)
+    )
+    return program.status == 0
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+@pytest.mark.parametrize("seed", range(3))
+def test_below_two_k_some_support_cannot_be_had(k, seed):
+    keys = np.random.default_rng(seed).standard_normal((2 * k + 1, 2 * k - 1))
+    supports = [set(s) for size in range(1, k + 1) for s in combinations(range(2 * k + 1), size)]
+    assert len(supports) == 4**k - 1
+    assert not all(separable(keys, support) for support in supports)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_with_two_k_every_support_can_be_had(k):
+    # Keys on the trigonometric moment curve: a cyclic polytope, neighbourly (Gale 1963).
+    angles = 2 * np.pi * np.arange(2 * k + 3) / (2 * k + 3)
+    waves = np.arange(1, k + 1) * angles[:, None]
+    keys = np.hstack([np.cos(waves), np.sin(waves)])
+    supports = [set(s) for size in range(1, k + 1) for s in combinations(range(len(keys)), size)]
+    assert all(separable(keys, support) for support in supports)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ((0, 1), {}, "length"),
+        ((3, 4), {}, "row_nnz"),
+        ((3, 1, "guess"), {}, "bound='guess'"),
+        ((3, 1, "packing"), {}, "scale_ratio=None"),
+        ((3, 1, "packing"), {"scale_ratio": 0.0}, "scale_ratio"),
+        ((3, 1, "packing"), {"scale_ratio": 0.5, "fixed_keys": True}, "scale_ratio"),
+        ((3, 1, "bits"), {"bits": 0}, "bits"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, options, message):
+    with pytest.raises(jla.ParameterError, match=message):
+        jla.necessary_dim(*arguments, **options)
