@@ -11,6 +11,7 @@ import yaml
 from bs4 import BeautifulSoup
 from check_site import check_site, outside_loads
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from readme_picture import PICTURE, first_figure
 from toc import ROOT, notebooks, pages
 
@@ -25,7 +26,7 @@ def lock_pins():
         requirement = Requirement(line)
         (specifier,) = requirement.specifier
         assert specifier.operator == "==", line
-        pins.setdefault(requirement.name.lower(), []).append(specifier.version)
+        pins.setdefault(canonicalize_name(requirement.name), []).append(specifier.version)
     return pins
 
 
@@ -38,7 +39,7 @@ def test_the_lock_satisfies_every_range():
     pins = lock_pins()
     for line in wanted:
         requirement = Requirement(line)
-        versions = pins.get(requirement.name.lower())
+        versions = pins.get(canonicalize_name(requirement.name))
         assert versions, f"{requirement.name} is not in requirements.lock: run make lock"
         assert all(requirement.specifier.contains(version) for version in versions), line
 
