@@ -79,6 +79,10 @@ CLAIMS = {
     "T4-supports": Claim("At the m of all supports, no support leaks", "T4", 8),
     "T8-exact": Claim("With exact ratios total variation is at most x/(1+x)", "T8", 7),
     "T8-output": Claim("An output moves by at most 2 TV max|V|", "T8", 7),
+    "K-rounding": Claim("Logits that rounding Q and K moves by more than the lemma says", "L3", 11),
+    "K-bits": Claim("At the lemma's bits the ratios are within eps1", "L3", 11),
+    "K-onnx-float32": Claim("Entries ONNX Runtime in float32 has off by more than L3", "L3", 11),
+    "K-onnx-float16": Claim("Entries ONNX Runtime in float16 has off by more than L3", "L3", 11),
 }
 
 
