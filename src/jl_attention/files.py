@@ -15,6 +15,8 @@ import io
 import json
 import math
 import os
+import tokenize
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -43,6 +45,8 @@ _UNREADABLE = (
     NotImplementedError,
     MemoryError,
     SyntaxError,
+    Warning,
+    tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
 )
@@ -461,7 +465,9 @@ def _read_npy(file, size, kinds):
     }
     if version not in headers:
         raise FileError(f"unknown version {version} of the .npy format")
-    shape, fortran, dtype = headers[version](file)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # NumPy warns of headers that it has to mend
+        shape, fortran, dtype = headers[version](file)
     if dtype.hasobject:
         raise FileError("holds pickled Python objects, which are never loaded")
     if dtype.kind not in kinds or dtype.itemsize == 0 or min(shape, default=1) < 0:
