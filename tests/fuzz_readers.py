@@ -187,6 +187,11 @@ def try_array(rng):
         values = values.astype(rng.choice(["f8", "f4", "f2", "i8", "?", "c16", "U5", "O"]))
     if values.ndim == 2 and rng.integers(2) and values.dtype.kind in "fc" and values.itemsize > 2:
         values = sparse.coo_array(values).asformat(rng.choice(["csr", "csc", "coo", "lil", "dok"]))
+        if values.format in ("csr", "csc") and rng.integers(4) == 0:
+            array = values.indptr if rng.integers(2) else values.indices
+            if array.size:
+                array[rng.integers(array.size)] = rng.choice(NASTY[:6])
+                return _refused_or_valid(values)
     try:
         target = jla.check_target(values)
     except jla.TargetError:
@@ -194,6 +199,16 @@ def try_array(rng):
     assert is_target(target), "a wrong acceptance"
     dense = values.toarray() if sparse.issparse(values) else values
     assert np.array_equal(target.toarray(), dense.astype(float))
+    return "accepted"
+
+
+def _refused_or_valid(matrix):
+    """Hand `check_target` a compressed matrix whose index arrays were changed."""
+    try:
+        target = jla.check_target(matrix)
+    except jla.TargetError:
+        return "refused"
+    assert is_target(target), "a wrong acceptance"
     return "accepted"
 
 

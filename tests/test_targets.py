@@ -293,3 +293,14 @@ def test_check_target_gives_a_target_or_its_own_error(matrix):
         return
     assert_canonical(checked)
     assert np.abs(checked.sum(axis=1) - 1).max() <= ROW_SUM_TOLERANCE * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("form", ["csr", "csc", "bsr"])
+@pytest.mark.parametrize(
+    ("name", "value"), [("indices", 9), ("indices", -1), ("indptr", 9), ("indptr", -1)]
+)
+def test_index_arrays_that_lead_out_of_bounds_are_refused(form, name, value):
+    matrix = sparse.eye_array(4, format="csr").asformat(form)
+    getattr(matrix, name)[2] = value
+    with pytest.raises(jla.TargetError, match="index arrays"):
+        jla.check_target(matrix)

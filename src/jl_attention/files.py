@@ -122,11 +122,8 @@ def _read_npz_target(content, max_bytes):
         )
     indptr = _indices(arrays, "indptr", data.size + 1)
     triple = data, _indices(arrays, "indices", shape[0]), indptr
-    matrix = {"csr": sparse.csr_array, "csc": sparse.csc_array, "bsr": sparse.bsr_array}[form](
-        triple, shape=shape
-    )
-    matrix.check_format(full_check=True)
-    return matrix
+    kinds = {"csr": sparse.csr_array, "csc": sparse.csc_array, "bsr": sparse.bsr_array}
+    return kinds[form](triple, shape=shape)
 
 
 def _indices(arrays, name, bound, signed=False):

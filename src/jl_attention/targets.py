@@ -85,7 +85,24 @@ def _as_csr(target, name):
         raise TargetError(f"{name}: has shape {target.shape}; expected a square matrix (L, L)")
     if target.shape[0] == 0:
         raise TargetError(f"{name}: is empty")
+    if sparse.issparse(target) and target.format in ("csr", "csc", "bsr"):
+        _check_compressed(target, name)
     return sparse.csr_array(target, dtype=np.float64, copy=True)
+
+
+def _check_compressed(matrix, name):
+    """Refuse index arrays that SciPy's compiled loops would follow out of bounds."""
+    height, width = matrix.blocksize if matrix.format == "bsr" else (1, 1)
+    major, minor = matrix.shape[0] // height, matrix.shape[1] // width
+    indptr, indices = matrix.indptr, matrix.indices
+    if (
+        len(indptr) != major + 1
+        or indptr[0] != 0
+        or (np.diff(indptr) < 0).any()
+        or indptr[-1] > min(len(indices), len(matrix.data))
+        or (len(indices) and not 0 <= indices.min() <= indices.max() < minor)
+    ):
+        raise TargetError(f"{name}: its index arrays are not those of a {matrix.format} matrix")
 
 
 def normalize_rows(weights):
