@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 import jl_attention as jla
 from jl_attention import concentration, dimensions
-from jl_attention.constructions import METHODS
+
+RANDOM = ("interpolate", "row_projection", "svd_projection")
 
 STRICT = {"max_ratio": 2.0, "leak": 0.01, "failure_prob": 0.5}
 STRICT_T1 = {**STRICT, "method": "svd_projection", "ratio_error": 0.1}
@@ -54,7 +55,7 @@ precisions = st.fixed_dictionaries(
 
 
 @given(
-    method=st.sampled_from(sorted(METHODS)),
+    method=st.sampled_from(RANDOM),
     length=st.integers(1, 10**6),
     row_nnz=st.integers(1, 50),
     precision=precisions,
@@ -77,7 +78,7 @@ def test_the_two_readings_agree(method, length, row_nnz, precision, failure_prob
 
 
 @given(
-    method=st.sampled_from(sorted(METHODS)),
+    method=st.sampled_from(RANDOM),
     length=st.integers(4, 60),
     row_nnz=st.integers(1, 4),
     max_ratio=st.floats(1, 5),
@@ -105,7 +106,7 @@ def test_a_target_sums_its_own_rows():
 
 def test_dimensions_move_the_right_way():
     lengths = 2 ** np.arange(4, 20)
-    for method in METHODS:
+    for method in RANDOM:
         problem = {"method": method, "ratio_error": 0.5, "max_ratio": 2.0}
         assert (np.diff(jla.required_dim(lengths, 4, **problem)) > 0).all()
         assert (np.diff(jla.required_dim(4096, np.arange(1, 20), **problem)) > 0).all()
@@ -122,7 +123,7 @@ def test_dimensions_move_the_right_way():
 
 def test_the_closed_forms_are_linear_in_log_length():
     lengths = 2 ** np.array([10, 20, 30])
-    for method in METHODS:
+    for method in RANDOM:
         dims = jla.required_dim(lengths, 2, method, ratio_error=0.5, bound="closed_form")
         assert abs(np.diff(dims, 2).item()) <= 2  # each is rounded up
 

@@ -4,7 +4,8 @@ Each method is one function ``(B, dim, rng, dtype) -> (queries, keys)`` in `METH
 
 - ``svd_projection`` (Theorem T1, the paper's way): project the two halves of the SVD of B;
 - ``row_projection`` (T2): project the rows of B and the identity; only rows need be sparse;
-- ``interpolate`` (T3): solve for the query on the support; the ratios are exact.
+- ``interpolate`` (T3): solve for the query on the support; the ratios are exact;
+- ``moment_curve`` (T5): keys on a moment curve, polynomials as queries; m = 2k, huge logits.
 
 `construct` chooses the dimension, runs the method and, when asked to, retries until the measured
 precision is the one asked for.
@@ -23,6 +24,7 @@ from . import attention, files
 from .dimensions import required_dim_for_target
 from .errors import ConstructionError, ParameterError, check_choice, check_int, check_real
 from .logits import check_precision, target_logits
+from .moment_curve import moment_curve
 from .precision import measure
 from .targets import check_target
 
@@ -139,8 +141,8 @@ def construct(
     ----------
     target : array_like or scipy.sparse array, shape (L, L)
         Right-stochastic, see `targets.check_target`.
-    method : {"interpolate", "svd_projection", "row_projection"}
-        Theorem T3, T1 or T2.
+    method : {"interpolate", "svd_projection", "row_projection", "moment_curve"}
+        Theorem T3, T1, T2 or T5.
     ratio_error : float, optional
         eps1 of (P1). Must be positive for the two projection methods; "interpolate" makes the
         ratios exact whatever it is.
@@ -151,7 +153,8 @@ def construct(
     failure_prob : float, optional
         eta in (0, 1): how often, over `rng`, the theorem's m may miss the precision.
     logit_scale : float, optional
-        tau. If None, log((1 + eps1)/eps2) for the projection methods, 3 log(1/eps2) otherwise.
+        tau. If None, log((1 + eps1)/eps2) for the projection methods, 3 log(1/eps2) for
+        "interpolate", log(1/eps2) and a little for "moment_curve".
     rng : int or numpy.random.Generator, optional
         Seed or generator of the random codes; the same seed gives the same result.
     retries : int, optional
@@ -455,6 +458,7 @@ METHODS = {
     "interpolate": interpolate,
     "svd_projection": svd_projection,
     "row_projection": row_projection,
+    "moment_curve": moment_curve,
 }
 """Every construction method by name."""
 

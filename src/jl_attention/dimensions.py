@@ -58,8 +58,8 @@ def required_dim(
         L.
     row_nnz : int or array_like of int
         k, between 1 and L.
-    method : {"interpolate", "svd_projection", "row_projection"}
-        Theorem T3, T1 or T2.
+    method : {"interpolate", "svd_projection", "row_projection", "moment_curve"}
+        Theorem T3, T1, T2 or T5.
     max_ratio : float or array_like, optional
         gamma >= 1.
     ratio_error : float, optional
@@ -94,6 +94,7 @@ def required_dim(
     - T3, closed form: m >= k - 1 + 2 ln(L^2/(2 eta))/ln(1 + theta^2) with
       theta = (tau - l)/(sqrt(k) beta); sharp: L (L-1) P(t_nu > sqrt(nu) theta) <= eta with
       nu = m - k + 1 degrees of freedom.
+    - T5: m = 2k whatever L, the precision and eta, in real arithmetic; nothing is random.
     """
     theorem = _Theorem(length, row_nnz, method, max_ratio, ratio_error, leak, logit_scale, bound)
     eta = check_array("failure_prob", failure_prob, above=0, below=1)
@@ -166,6 +167,8 @@ def required_dim_for_target(
     ratio_error, leak, logit_scale = check_precision(method, ratio_error, leak, logit_scale)
     log_eta = np.log(check_real("failure_prob", failure_prob, above=0, below=1))
     length, counts = target.shape[0], row_counts(target).astype(np.int64)
+    if method == "moment_curve":
+        return 2 * int(counts.max())
     B = target_logits(target, logit_scale)
     if method == "svd_projection":
         norms = np.full(length, np.sqrt(abs(B).sum(axis=0).max() * abs(B).sum(axis=1).max()))
@@ -478,9 +481,12 @@ class _Theorem:
         eps1, eps2, tau = check_precision(method, ratio_error, leak, logit_scale)
         beta = max_logit(tau, max_ratio)
         self.interpolates = method == "interpolate"
-        if self.interpolates:
+        self.certain = method == "moment_curve"
+        if self.interpolates or self.certain:
             eps1 = 0.0  # the ratios are exact, whatever was asked for
-        self.least = self.row_nnz if self.interpolates else np.ones_like(self.row_nnz)
+        # Below this dimension the method cannot work at all.
+        least = {"interpolate": self.row_nnz, "moment_curve": 2 * self.row_nnz}
+        self.least = least.get(method, np.ones_like(self.row_nnz))
         # The bound on ||x|| ||y|| for the pairs of vectors whose inner products are the logits.
         norm = beta * (self.row_nnz if method == "svd_projection" else np.sqrt(self.row_nnz))
         self.sides = 2 if method == "svd_projection" else 1
@@ -490,6 +496,8 @@ class _Theorem:
 
     def closed_form(self, log_eta):
         """Return the theorem's displayed m, as a float."""
+        if self.certain:
+            return self.least + 0.0 * (self.length + log_eta)
         log_pairs = 2 * np.log(self.length)
         if self.interpolates:
             rate = np.log1p(self.epsilon_off**2) / 2
@@ -498,6 +506,8 @@ class _Theorem:
 
     def closed_form_log_failure(self, dim):
         """Return the log of the failure probability behind the displayed formula."""
+        if self.certain:
+            return self.log_failure(dim)
         log_pairs = 2 * np.log(self.length)
         if self.interpolates:
             rate = np.log1p(self.epsilon_off**2) / 2
@@ -509,6 +519,8 @@ class _Theorem:
 
     def log_failure(self, dim):
         """Return the log of the sharp failure probability."""
+        if self.certain:
+            return np.where(dim >= self.least, -np.inf, 0.0)
         if self.interpolates:
             # A row with fewer than k nonzeros has a smaller tail but up to L - 1 places to leak to.
             degrees = np.maximum(dim - self.row_nnz + 1, 1)
@@ -522,7 +534,12 @@ class _Theorem:
         )
 
 
-THEOREMS = {"interpolate": "T3", "svd_projection": "T1", "row_projection": "T2"}
+THEOREMS = {
+    "interpolate": "T3",
+    "svd_projection": "T1",
+    "row_projection": "T2",
+    "moment_curve": "T5",
+}
 """The theorem behind each method."""
 
 

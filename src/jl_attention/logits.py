@@ -12,7 +12,10 @@ from scipy import sparse
 from .errors import ParameterError, check_real
 
 SCALE_FACTOR = 3.0
-"""Default tau of the methods with exact ratios, in units of log(1/eps2)."""
+"""Default tau of "interpolate", in units of log(1/eps2)."""
+
+SCALE_MARGIN = 0.01
+"""By how much the default tau of "moment_curve" exceeds log(1/eps2), for rounding."""
 
 
 def target_logits(target, logit_scale):
@@ -80,11 +83,13 @@ def default_logit_scale(method, ratio_error, leak):
     """Return the tau used where none is given.
 
     The smallest tau that its theorem allows, log((1 + eps1)/eps2), for the two projection methods,
-    whose dimension grows with tau; 3 log(1/eps2) for the methods with exact ratios, whose
-    dimension falls as tau grows.
+    whose dimension grows with tau; 3 log(1/eps2) for "interpolate", whose dimension falls as tau
+    grows; log(1/eps2) and a little for "moment_curve", whose logits grow with tau.
     """
     if method in PROJECTION_METHODS:
         return smallest_logit_scale(ratio_error, leak)
+    if method == "moment_curve":
+        return SCALE_MARGIN - np.log(leak)
     return -SCALE_FACTOR * np.log(leak)
 
 
