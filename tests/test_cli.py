@@ -60,8 +60,11 @@ def test_tables_for_people(target, tmp_path, capsys):
 
 
 def test_dimensions_of_a_class_and_of_a_target(target, capsys):
-    rows = run_json(capsys, "dim", "--length", "1024", "--row-nnz", "4")["required"]
-    found = {row["theorem"]: row for row in rows}
+    result = run_json(capsys, "dim", "--length", "1024", "--row-nnz", "4")
+    found = {row["theorem"]: row for row in result["required"]}
+    assert result["necessary"] == {
+        bound: jla.dimensions.necessary_dim(1024, 4, bound) for bound in ("radon", "bits")
+    }
     assert found["T3"]["dim"] == jla.required_dim(1024, 4)
     assert found["T1"]["dim"] == jla.required_dim(1024, 4, "svd_projection", ratio_error=0.1)
     assert found["T3"]["closed_form"] == jla.required_dim(1024, 4, bound="closed_form")

@@ -12,13 +12,16 @@ import sys
 
 from . import __version__, files
 from .constructions import METHODS, construct
-from .dimensions import THEOREMS, required_dim, required_dim_for_target
+from .dimensions import THEOREMS, necessary_dim, required_dim, required_dim_for_target
 from .errors import ConstructionError, JLAttentionError, ParameterError, check_int
 from .logits import PROJECTION_METHODS
 from .precision import measure
 from .targets import column_counts, row_counts, row_ratios
 
 DONE, MISSED, BAD_INPUT, IMPOSSIBLE = range(4)
+
+BITS = 16
+"""Of a number of X in the lower bound that ``dim`` shows: half precision."""
 
 
 def main(arguments=None):
@@ -52,7 +55,7 @@ def main(arguments=None):
 
 
 def dim(options):
-    """Tabulate the dimensions that each theorem asks for, of a class or of one target."""
+    """Tabulate the dimensions required and necessary, of a class or of one target."""
     asked = {"leak": options.leak, "failure_prob": options.failure_prob}
     asked["logit_scale"] = options.logit_scale
     if options.target is None:
@@ -77,8 +80,18 @@ def dim(options):
                 method=method, ratio_error=eps1, bound="closed_form", **asked, **about
             )
         rows.append(row)
-    result = {**about, **asked, "required": rows}
-    return DONE, result, _description(about) + "\n" + _table(rows)
+    length, row_nnz = about["length"], about["row_nnz"]
+    necessary = {
+        "radon": necessary_dim(length, row_nnz, "radon"),
+        "bits": necessary_dim(length, row_nnz, "bits", bits=BITS),
+    }
+    result = {**about, **asked, "required": rows, "necessary": necessary}
+    text = (
+        f"{_description(about)}\n{_table(rows)}\nno head serves every such pattern below "
+        f"m = {necessary['radon']} (T5), nor, with {BITS} bits a number, below "
+        f"d = {necessary['bits']} (T7)"
+    )
+    return DONE, result, text
 
 
 def build(options):
