@@ -86,7 +86,7 @@ CLAIMS = {
     "R-columns": Claim("95% of real top-8 targets break the bound of 2k on columns", "paper", 12),
     "R-dropped": Claim("A top-k target is as far from its matrix as the mass it drops", "T8", 12),
     "R-rebuilt": Claim("At T3's m every row of a rebuilt head is within t of its target", "T8", 12),
-    "R-own-keys": Claim("Four of five heads rebuilt within 0.12 of the truth at m = 32", "T3", 12),
+    "R-own-keys": Claim("At m = 32 own keys rebuild four of five heads within 0.12", "T3", 12),
 }
 
 
