@@ -15,7 +15,10 @@ from . import (
     dimensions,
     errors,
     files,
+    kernels,
     logits,
+    max_margin,
+    moment_curve,
     precision,
     projections,
     search,
@@ -31,7 +34,14 @@ from .dimensions import (
     required_dim_for_target,
     universal_dim,
 )
-from .errors import ClaimError, ConstructionError, JLAttentionError, ParameterError, TargetError
+from .errors import (
+    ClaimError,
+    ConstructionError,
+    FileError,
+    JLAttentionError,
+    ParameterError,
+    TargetError,
+)
 from .precision import PrecisionReport, measure
 from .streaming import StreamingHead
 from .targets import check_target
@@ -42,6 +52,7 @@ __all__ = [
     "ClaimError",
     "Construction",
     "ConstructionError",
+    "FileError",
     "JLAttentionError",
     "ParameterError",
     "PrecisionReport",
@@ -61,8 +72,11 @@ __all__ = [
     "figures",
     "files",
     "jl_dim",
+    "kernels",
     "logits",
+    "max_margin",
     "measure",
+    "moment_curve",
     "necessary_dim",
     "precision",
     "projections",

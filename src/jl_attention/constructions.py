@@ -5,7 +5,8 @@ Each method is one function ``(B, dim, rng, dtype) -> (queries, keys)`` in `METH
 - ``svd_projection`` (Theorem T1, the paper's way): project the two halves of the SVD of B;
 - ``row_projection`` (T2): project the rows of B and the identity; only rows need be sparse;
 - ``interpolate`` (T3): solve for the query on the support; the ratios are exact;
-- ``moment_curve`` (T5): keys on a moment curve, polynomials as queries; m = 2k, huge logits.
+- ``moment_curve`` (T5): keys on a moment curve, polynomials as queries; m = 2k, huge logits;
+- ``max_margin`` (T9): for random unit keys the shortest query with exact ratios and a given gap.
 
 `construct` chooses the dimension, runs the method and, when asked to, retries until the measured
 precision is the one asked for.
@@ -24,6 +25,7 @@ from . import attention, files
 from .dimensions import required_dim_for_target
 from .errors import ConstructionError, ParameterError, check_choice, check_int, check_real
 from .logits import check_precision, target_logits
+from .max_margin import max_margin
 from .moment_curve import moment_curve
 from .precision import measure
 from .targets import check_target
@@ -141,20 +143,21 @@ def construct(
     ----------
     target : array_like or scipy.sparse array, shape (L, L)
         Right-stochastic, see `targets.check_target`.
-    method : {"interpolate", "svd_projection", "row_projection", "moment_curve"}
-        Theorem T3, T1, T2 or T5.
+    method : {"interpolate", "svd_projection", "row_projection", "moment_curve", "max_margin"}
+        Theorem T3, T1, T2, T5 or T9.
     ratio_error : float, optional
         eps1 of (P1). Must be positive for the two projection methods; "interpolate" makes the
         ratios exact whatever it is.
     leak : float, optional
         eps2 of (P2), in (0, 1).
     dim : int, optional
-        Query dimension m. If None, the least m that the method's theorem allows for this target.
+        Query dimension m. If None, the least m that the method's theorem allows for this target;
+        for "max_margin", which has an estimate only, the first that works from there upwards.
     failure_prob : float, optional
         eta in (0, 1): how often, over `rng`, the theorem's m may miss the precision.
     logit_scale : float, optional
         tau. If None, log((1 + eps1)/eps2) for the projection methods, 3 log(1/eps2) for
-        "interpolate", log(1/eps2) and a little for "moment_curve".
+        "interpolate", log(1/eps2) and a little for the other two.
     rng : int or numpy.random.Generator, optional
         Seed or generator of the random codes; the same seed gives the same result.
     retries : int, optional
@@ -194,6 +197,7 @@ def construct(
     if keys is not None:
         options["keys"] = keys = _check_keys(keys, method, target.shape[0], dim, retries)
         dim, dtype = keys.shape[1], keys.dtype
+    grows = dim is None and method in ESTIMATED_METHODS
     if dim is None:
         dim = required_dim_for_target(
             target, method, ratio_error, leak, failure_prob=failure_prob, logit_scale=logit_scale
@@ -203,7 +207,7 @@ def construct(
     rng = np.random.default_rng(rng)
     logits = target_logits(target, logit_scale)
     for _ in range(1 + retries):
-        queries, keys = METHODS[method](logits, dim, rng, dtype, **options)
+        queries, keys = _draw(method, logits, dim, rng, dtype, options, grows)
         built = Construction(queries, keys, method, ratio_error, leak, failure_prob, logit_scale)
         if not retries:
             return built
@@ -214,6 +218,17 @@ def construct(
         f"dim={dim}: none of {1 + retries} draws met ratio_error={ratio_error:g}, leak={leak:g}; "
         f"the last one had {report.ratio_error:.3g} and {report.leak:.3g}"
     )
+
+
+def _draw(method, logits, dim, rng, dtype, options, grows):
+    """Run a method; where its dimension is an estimate, raise it by a quarter until it works."""
+    while True:
+        try:
+            return METHODS[method](logits, dim, rng, dtype, **options)
+        except ConstructionError:
+            if not grows or dim >= logits.shape[0]:
+                raise
+            dim += -(-dim // 4)
 
 
 def _check_keys(keys, method, length, dim, retries):
@@ -459,8 +474,12 @@ METHODS = {
     "svd_projection": svd_projection,
     "row_projection": row_projection,
     "moment_curve": moment_curve,
+    "max_margin": max_margin,
 }
 """Every construction method by name."""
 
 KEYED_METHODS = ("interpolate",)
 """The methods that solve for the queries and leave the key codes as they are."""
+
+ESTIMATED_METHODS = ("max_margin",)
+"""The methods whose required dimension is an estimate, not a theorem."""

@@ -58,8 +58,8 @@ def required_dim(
         L.
     row_nnz : int or array_like of int
         k, between 1 and L.
-    method : {"interpolate", "svd_projection", "row_projection", "moment_curve"}
-        Theorem T3, T1, T2 or T5.
+    method : {"interpolate", "svd_projection", "row_projection", "moment_curve", "max_margin"}
+        Theorem T3, T1, T2 or T5; for "max_margin" (T9) an estimate, not a promise.
     max_ratio : float or array_like, optional
         gamma >= 1.
     ratio_error : float, optional
@@ -95,11 +95,14 @@ def required_dim(
       theta = (tau - l)/(sqrt(k) beta); sharp: L (L-1) P(t_nu > sqrt(nu) theta) <= eta with
       nu = m - k + 1 degrees of freedom.
     - T5: m = 2k whatever L, the precision and eta, in real arithmetic; nothing is random.
+    - T9: 1.5 times the solution of m = 2k ln(L/m), at least 2k. The latter is where, for random
+      supports and codes and large L, half of the supports are faces (Donoho and Tanner 2005): an
+      asymptotic estimate. `bound` and eta do not matter.
     """
     theorem = _Theorem(length, row_nnz, method, max_ratio, ratio_error, leak, logit_scale, bound)
     eta = check_array("failure_prob", failure_prob, above=0, below=1)
     closed = theorem.closed_form(np.log(eta))
-    if bound == "closed_form":
+    if bound == "closed_form" or theorem.estimated:
         return _as_int(closed)
     return _as_int(_least_dim(theorem.log_failure, np.log(eta), theorem.least, closed))
 
@@ -125,6 +128,8 @@ def failure_probability(
         At most 1; 1 where the theorem says nothing.
     """
     theorem = _Theorem(length, row_nnz, method, max_ratio, ratio_error, leak, logit_scale, bound)
+    if theorem.estimated:
+        raise ParameterError(f"method={method!r}: no theorem says how often it fails")
     dim = check_array("dim", dim, at_least=1, integer=True)
     log_failure = (
         theorem.log_failure(dim) if bound == "sharp" else theorem.closed_form_log_failure(dim)
@@ -167,8 +172,8 @@ def required_dim_for_target(
     ratio_error, leak, logit_scale = check_precision(method, ratio_error, leak, logit_scale)
     log_eta = np.log(check_real("failure_prob", failure_prob, above=0, below=1))
     length, counts = target.shape[0], row_counts(target).astype(np.int64)
-    if method == "moment_curve":
-        return 2 * int(counts.max())
+    if method in ("moment_curve", "max_margin"):  # which look at L and k only
+        return required_dim(length, int(counts.max()), method, leak=leak, logit_scale=logit_scale)
     B = target_logits(target, logit_scale)
     if method == "svd_projection":
         norms = np.full(length, np.sqrt(abs(B).sum(axis=0).max() * abs(B).sum(axis=1).max()))
@@ -482,7 +487,8 @@ class _Theorem:
         beta = max_logit(tau, max_ratio)
         self.interpolates = method == "interpolate"
         self.certain = method == "moment_curve"
-        if self.interpolates or self.certain:
+        self.estimated = method == "max_margin"
+        if self.interpolates or self.certain or self.estimated:
             eps1 = 0.0  # the ratios are exact, whatever was asked for
         # Below this dimension the method cannot work at all.
         least = {"interpolate": self.row_nnz, "moment_curve": 2 * self.row_nnz}
@@ -498,6 +504,9 @@ class _Theorem:
         """Return the theorem's displayed m, as a float."""
         if self.certain:
             return self.least + 0.0 * (self.length + log_eta)
+        if self.estimated:
+            weak = 2 * self.row_nnz * special.lambertw(self.length / (2 * self.row_nnz)).real
+            return np.maximum(1.5 * weak, 2 * self.row_nnz) + 0.0 * log_eta
         log_pairs = 2 * np.log(self.length)
         if self.interpolates:
             rate = np.log1p(self.epsilon_off**2) / 2
@@ -539,6 +548,7 @@ THEOREMS = {
     "svd_projection": "T1",
     "row_projection": "T2",
     "moment_curve": "T5",
+    "max_margin": "T9",
 }
 """The theorem behind each method."""
 

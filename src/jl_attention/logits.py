@@ -15,7 +15,10 @@ SCALE_FACTOR = 3.0
 """Default tau of "interpolate", in units of log(1/eps2)."""
 
 SCALE_MARGIN = 0.01
-"""By how much the default tau of "moment_curve" exceeds log(1/eps2), for rounding."""
+"""By how much the default tau of `EXACT_GAP_METHODS` exceeds log(1/eps2), for rounding."""
+
+EXACT_GAP_METHODS = ("moment_curve", "max_margin")
+"""The methods that leave a gap of exactly tau between the support and the rest (T5 and T9)."""
 
 
 def target_logits(target, logit_scale):
@@ -84,11 +87,11 @@ def default_logit_scale(method, ratio_error, leak):
 
     The smallest tau that its theorem allows, log((1 + eps1)/eps2), for the two projection methods,
     whose dimension grows with tau; 3 log(1/eps2) for "interpolate", whose dimension falls as tau
-    grows; log(1/eps2) and a little for "moment_curve", whose logits grow with tau.
+    grows; log(1/eps2) and a little for "moment_curve" and "max_margin", whose gap is exactly tau.
     """
     if method in PROJECTION_METHODS:
         return smallest_logit_scale(ratio_error, leak)
-    if method == "moment_curve":
+    if method in EXACT_GAP_METHODS:
         return SCALE_MARGIN - np.log(leak)
     return -SCALE_FACTOR * np.log(leak)
 
