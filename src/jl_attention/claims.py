@@ -86,6 +86,10 @@ CLAIMS = {
     "R-columns": Claim("95% of real top-8 targets break the bound of 2k on columns", "paper", 12),
     "R-dropped": Claim("A top-k target is as far from its matrix as the mass it drops", "T8", 12),
     "R-rebuilt": Claim("At T3's m every row of a rebuilt head is within t of its target", "T8", 12),
+    "T9-head-size": Claim(
+        "Rows of real top-4 targets without a max-margin query at m = 32", "T9", 12
+    ),
+    "T9-leak": Claim("Max-margin queries leak at most eps2", "T9", 12),
     "R-own-keys": Claim("At m = 32 own keys rebuild four of five heads within 0.12", "T3", 12),
 }
 
