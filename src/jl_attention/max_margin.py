@@ -21,7 +21,7 @@ from scipy.optimize import nnls
 from .codes import unit_codes
 from .errors import ConstructionError
 
-CANDIDATES = 0.75
+CANDIDATES = 0.25
 """Constraints of the first round, in units of m."""
 
 TOLERANCE = 1e-9
@@ -99,18 +99,20 @@ def _shortest_query(keys, support, values, gap):
     p = inverse @ wanted
     if np.abs(D @ p - wanted).max() > TOLERANCE * max(1.0, gap):
         return None  # the ratios themselves are out of reach
-    projector = np.eye(keys.shape[1]) - inverse @ D
     mask = np.zeros(len(keys), dtype=bool)
     mask[support] = True
     logits = keys @ p
     logits[mask] = -np.inf
-    chosen = np.argsort(-logits)[: min(int(CANDIDATES * keys.shape[1]), len(keys) - len(support))]
+    chosen = np.argsort(-logits)[
+        : min(1 + int(CANDIDATES * keys.shape[1]), len(keys) - len(support))
+    ]
     query = p
     while len(chosen):
-        query = _least_distance(keys[weakest] - keys[chosen], p, projector, gap)
+        query = _least_distance(keys[weakest] - keys[chosen], p, D, inverse, gap)
         if query is None:
             return None
-        slack = (keys[weakest] - keys) @ query - gap
+        logits = keys @ query
+        slack = logits[weakest] - gap - logits
         slack[mask] = np.inf
         violators = np.nonzero(slack < -TOLERANCE * gap)[0]
         if not len(violators):
@@ -123,16 +125,17 @@ def _shortest_query(keys, support, values, gap):
     return query
 
 
-def _least_distance(differences, p, projector, gap):
-    """Return p + y for the shortest y in the null space with `differences` @ (p + y) >= gap."""
+def _least_distance(differences, p, D, inverse, gap):
+    """Return p + y for the shortest y in D's null space with `differences` @ (p + y) >= gap."""
     h = gap - differences @ p
     if (h <= 0).all():
         return p
-    system = np.vstack([(differences @ projector).T, h])
+    projected = differences - (differences @ inverse) @ D
+    system = np.vstack([projected.T, h])
     last = np.zeros(len(system))
     last[-1] = 1.0
     multipliers, residual = nnls(system, last)
     if residual < SMALLEST_RESIDUAL:
         return None
     remainder = system @ multipliers - last
-    return p - projector @ (remainder[:-1] / remainder[-1])
+    return p - remainder[:-1] / remainder[-1]  # a combination of projected rows: in the null space
