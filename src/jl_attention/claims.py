@@ -83,6 +83,11 @@ CLAIMS = {
     "T5-needed": Claim("Supports out of reach at m = 2k - 1, for any keys tried", "T5", 9),
     "T6-packing": Claim("Interpolation uses no fewer dimensions than packing allows", "T6", 9),
     "T7-bits": Claim("Interpolation uses no fewer dimensions than counting bits allows", "T7", 9),
+    "T9-shortest": Claim(
+        "Queries from few candidates are as short as with all constraints", "T9", 10
+    ),
+    "T9-head": Claim("Random 4-sparse rows without a query at m = 64, L = 4096", "T9", 10),
+    "T9-transition": Claim("Half of the supports have a query near m = 2k ln(L/m)", "T9", 10),
     "K-rounding": Claim("Logits that rounding Q and K moves by more than the lemma says", "L3", 11),
     "K-bits": Claim("At the lemma's bits the ratios are within eps1", "L3", 11),
     "K-onnx-float32": Claim("Entries ONNX Runtime in float32 has off by more than L3", "L3", 11),
