@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 import jl_attention as jla
+from jl_attention.constructions import METHODS
 
 lengths = st.integers(1, 10**6)
 
@@ -66,6 +67,28 @@ def test_no_theorem_promises_less_than_is_necessary(length, row_nnz, leak):
     row_nnz = min(row_nnz, length)
     enough = jla.required_dim(length, row_nnz, leak=leak)
     assert jla.necessary_dim(length, row_nnz) <= max(enough, 2 * row_nnz)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_construction_goes_below_what_is_necessary(method):
+    # One target may need less than the hardest; what a method promises for all may not.
+    for length, row_nnz in ((20, 1), (40, 2), (70, 3)):
+        target = jla.targets.row_sparse(length, row_nnz, rng=0)
+        built = jla.construct(target, method, ratio_error=1.0, leak=0.3, rng=0)
+        assert jla.measure(built, target).leak <= 0.3
+        assert built.dim >= jla.necessary_dim(length, row_nnz)
+
+
+@pytest.mark.parametrize("method", ["svd_projection", "row_projection", "interpolate"])
+def test_less_leak_needs_no_fewer_dimensions(method):
+    # For gamma > 1; with equal weights interpolation does not depend on the leak at all.
+    dims = [
+        jla.required_dim(
+            4096, 4, method, 3.0, 0.2, leak, logit_scale=20.0 if method == "interpolate" else None
+        )
+        for leak in (0.5, 0.1, 0.01, 1e-4)
+    ]
+    assert dims == sorted(dims)
 
 
 # --- Radon's obstruction, found by a linear program ----------------------------------------------
