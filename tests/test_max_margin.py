@@ -9,7 +9,7 @@ from scipy.optimize import nnls
 
 import jl_attention as jla
 from jl_attention.codes import unit_codes
-from jl_attention.max_margin import max_margin_queries
+from jl_attention.max_margin import TOLERANCE, max_margin_queries
 
 
 def distance_to_optimality(query, keys, support, values, gap):
@@ -21,7 +21,7 @@ def distance_to_optimality(query, keys, support, values, gap):
     weakest = support[np.argmin(values)]
     off = np.setdiff1d(np.arange(len(keys)), support)
     margins = (keys[weakest] - keys[off]) @ query
-    assert margins.min() > gap * (1 - 1e-6)
+    assert margins.min() >= gap * (1 - TOLERANCE)
     equal = keys[support] - keys[weakest]
     np.testing.assert_allclose(equal @ query, values - values.min(), atol=1e-8)
     active = keys[weakest] - keys[off[margins < gap * (1 + 1e-6)]]

@@ -24,8 +24,11 @@ from .errors import ConstructionError
 CANDIDATES = 0.25
 """Constraints of the first round, in units of m."""
 
-TOLERANCE = 1e-9
-"""Accepted violation of the gap, relative to the gap."""
+TOLERANCE = 1e-6
+"""Accepted violation of the gap, relative to it: what rounding leaves of the longest queries."""
+
+ROUNDING = 1e-9
+"""Accepted error of a logit difference on the support, relative to the gap."""
 
 SMALLEST_RESIDUAL = 1e-7
 """An NNLS residual r below this means ||y|| > 1/r: no query, or one too long to be of use."""
@@ -97,7 +100,7 @@ def _shortest_query(keys, support, values, gap):
     inverse = np.linalg.pinv(D)
     wanted = values - values.min()
     p = inverse @ wanted
-    if np.abs(D @ p - wanted).max() > TOLERANCE * max(1.0, gap):
+    if np.abs(D @ p - wanted).max() > ROUNDING * max(1.0, gap):
         return None  # the ratios themselves are out of reach
     mask = np.zeros(len(keys), dtype=bool)
     mask[support] = True
