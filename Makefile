@@ -9,7 +9,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
-EXTRAS := book test cluster files kernels minilm
+EXTRAS := book test browser cluster files kernels minilm
 JOBS ?= 2
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 120 --nbval-sanitize-with tests/nbval.cfg --color=no
@@ -22,7 +22,7 @@ export OMP_NUM_THREADS ?= 1
 export PYTHONDONTWRITEBYTECODE := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help book test lint unit notebooks-check html site-check notebooks lock clean
+.PHONY: help book test lint unit notebooks-check html site-check browser notebooks lock clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ html: $(READY)  ## build the book from scratch, warnings are errors
 
 site-check: $(READY)  ## no built page loads anything from outside
 	$(BIN)/python tests/check_site.py _build/html
+
+browser: $(READY)  ## look at every built page with Chromium
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/browser
 
 notebooks: $(READY)  ## format every notebook, execute it in place, strip it
 	notebooks=$$($(BIN)/python tests/toc.py) && \
