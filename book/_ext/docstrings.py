@@ -1,7 +1,9 @@
-"""Sphinx extension: docstrings are written to be read as they are, so spare them some markup.
+"""Sphinx extension: docstrings are to be read as they are; spare them markup.
 
-- A vertical bar is an absolute value or a norm, not a substitution (back quotes protect theirs).
-- A letter alone with its full stop, as in "m.", is a symbol, not the first item of a list.
+- A vertical bar is an absolute value or a norm, not a substitution (back quotes
+  protect theirs).
+- A letter alone with its full stop, as in "m.", is a symbol, not the first item
+  of a list.
 - A colon in the docstring of a constant ends a clause, not the name of a type.
 """
 
@@ -13,7 +15,7 @@ LONE_LETTER = re.compile(r"(^\s*|: )([A-Za-z])\.$", re.MULTILINE)
 
 
 def hide_colon(app, what, name, obj, options, lines):
-    """Before napoleon, which reads a type off the first line of a constant's docstring."""
+    """Before napoleon, which reads a type off a constant's first line."""
     if what in ("data", "attribute"):
         lines[0] = lines[0].replace(": ", COLON_KEPT)
 
@@ -21,7 +23,9 @@ def hide_colon(app, what, name, obj, options, lines):
 def escape(app, what, name, obj, options, lines):
     """After napoleon: escape bars and lone letters, in place."""
     text = "\n".join(lines).replace(COLON_KEPT, ": ")
-    text = QUOTED_OR_BAR.sub(lambda found: found[0] if found[1] else r"\|", text)
+    text = QUOTED_OR_BAR.sub(
+        lambda found: found[0] if found[1] else r"\|", text
+    )
     lines[:] = LONE_LETTER.sub(r"\1\2\.", text).split("\n")
 
 

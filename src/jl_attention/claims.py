@@ -1,15 +1,17 @@
 """The book's claims, and the one call that checks a measurement against a bound.
 
-A claim is registered once, in `CLAIMS`, and checked where the book states it:
-``check("T3-leak", measured=report.leak, bound=0.01)`` prints one line and raises `ClaimError` if
-the claim does not hold, so that a ledger made of those lines cannot drift from the checks.
+Results and their checks are registered in ``data/claims.toml``. A check is made where the book
+states it: ``check("T3-leak", measured=report.leak, bound=0.01)`` prints one line and raises
+`ClaimError` if the claim does not hold. `recorded` reads the lines back from a notebook.
 """
 
 import json
 import math
 import operator
 import re
+import tomllib
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 from .errors import ClaimError, ParameterError, check_choice, check_real
@@ -19,88 +21,83 @@ RELATIONS = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operat
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim: what is stated, whose it is, and the chapter that checks it.
+    """One check: what is claimed, for which result, and the chapter that checks it.
 
     Attributes
     ----------
+    id : str
     statement : str
-        One plain sentence.
-    source : str
-        "paper" for a claim of the paper's abstract, else the theorem of this book.
+        What the measured number is, or what it shows.
+    result : str
+        The key in `RESULTS` of the result that it belongs to.
     chapter : int
         Where the book checks it.
+    kind : {"bound", "test", "observation"}
+        Whose the bound is: the theorem's; a statistical test's, exceeded once in 10^9 runs if the
+        claim is true; or a number of ours that keeps an observation from changing unnoticed.
     """
 
+    id: str
     statement: str
-    source: str
+    result: str
     chapter: int
+    kind: str
 
 
-CLAIMS = {
-    "C1-sparse": Claim("A quarter of the heads hold 90% of a row in 20 of 128 entries", "paper", 1),
-    "C1-dense": Claim("A quarter of the heads need more than half of the row for that", "paper", 1),
-    "C1-dynamic": Claim("Top-5 supports of two texts share less than half", "paper", 1),
-    "C1-columns": Claim("95% of the matrices have a column in more than 2k rows", "paper", 1),
-    "C1-ratios": Claim("One row in ten has a ratio bound above 10", "paper", 1),
-    "C2-fixed": Claim("One W_Q, W_K serves different targets", "paper", 5),
-    "L1-exact": Claim("A projected squared length is chi-square", "L1", 2),
-    "L1-chernoff": Claim("The Chernoff bound holds at every distortion", "L1", 2),
-    "L1-union": Claim("At jl_dim, at most a share eta of maps violate a pair", "L1", 2),
-    "L2-polarisation": Claim("The polarisation bound holds for every correlation", "L2", 3),
-    "L2-exact": Claim("A projected inner product has the stated exact law", "L2", 3),
-    "L2-sharp": Claim("The sharp bound holds for every correlation", "L2", 3),
-    "L2-worst": Claim("No correlation has a smaller exponent than 1 and -1", "L2", 3),
-    "L2-orthogonal": Claim("The orthogonal bound holds at correlation 0", "L2", 3),
-    "L2-pairs": Claim("At the union bound's m, at most a share eta of maps miss a pair", "L2", 3),
-    "T1-step1": Claim("Logits within delta of B give the precision", "T1", 4),
-    "T1-step2": Claim("The spectral norm of B is at most k beta", "T1", 4),
-    "T1-step3": Claim("Rows of the two halves are at most ||B||_2 long, squared", "T1", 4),
-    "T1-step4": Claim("Some pair is off by more than delta no more often than the bound", "T1", 4),
-    "T1-step5": Claim("The module computes X1 X2^T", "T1", 4),
-    "T1-probability": Claim("At the theorem's m at most a share eta of the draws fail", "T1", 4),
-    "T1-lasvegas": Claim("With retries the returned input has the precision", "T1", 4),
-    "C5-algorithm": Claim("An algorithm finds the input for a given target", "paper", 5),
-    "T1-ratio": Claim("The projected SVD keeps the ratios within eps1", "T1", 5),
-    "T1-leak": Claim("The projected SVD keeps the leak within eps2", "T1", 5),
-    "C3-log": Claim("The smallest working m is a straight line in log L", "paper", 6),
-    "C3-bound": Claim("No row of the table needs more than the theorem's m", "paper", 6),
-    "T2-gain": Claim("T1's closed form is at least k times T2's", "T2", 6),
-    "T2-sink": Claim("Row projection meets the precision on a dense column", "T2", 6),
-    "T2-slope": Claim("The smallest working m grows like the first power of k", "T2", 6),
-    "T8-total-variation": Claim("Total variation stays within the bound", "T8", 6),
-    "T8-values": Claim("Outputs on random values stay within 2 TV max|V|", "T8", 6),
-    "T3-ratio": Claim("Rows whose solved ratios are off by more than rounding", "T3", 7),
-    "T3-leak": Claim("At the theorem's m the leak is within eps2", "T3", 7),
-    "T3-student": Claim("A logit off the support follows Student's law", "T3", 7),
-    "T3-calibration": Claim("At most the predicted share of code matrices leaks", "T3", 7),
-    "T3-patterns": Claim("One key matrix serves many patterns", "T3", 8),
-    "T3-stream": Claim("Entries that a streaming head changed after saying them", "T3", 8),
-    "T4-universal": Claim("Codes of small coherence serve targets chosen after them", "T4", 8),
-    "T4-supports": Claim("At the m of all supports, no support leaks", "T4", 8),
-    "T8-exact": Claim("With exact ratios total variation is at most x/(1+x)", "T8", 7),
-    "T8-output": Claim("An output moves by at most 2 TV max|V|", "T8", 7),
-    "T5-enough": Claim("With m = 2k on the moment curve the leak is within eps2", "T5", 9),
-    "T5-needed": Claim("Supports out of reach at m = 2k - 1, for any keys tried", "T5", 9),
-    "T6-packing": Claim("Interpolation uses no fewer dimensions than packing allows", "T6", 9),
-    "T7-bits": Claim("Interpolation uses no fewer dimensions than counting bits allows", "T7", 9),
-    "T9-shortest": Claim(
-        "Queries from few candidates are as short as with all constraints", "T9", 10
-    ),
-    "T9-head": Claim("Random 4-sparse rows without a query at m = 64, L = 4096", "T9", 10),
-    "T9-transition": Claim("Half of the supports have a query near m = 2k ln(L/m)", "T9", 10),
-    "K-rounding": Claim("Logits that rounding Q and K moves by more than the lemma says", "L3", 11),
-    "K-bits": Claim("At the lemma's bits the ratios are within eps1", "L3", 11),
-    "K-onnx-float32": Claim("Entries ONNX Runtime in float32 has off by more than L3", "L3", 11),
-    "K-onnx-float16": Claim("Entries ONNX Runtime in float16 has off by more than L3", "L3", 11),
-    "R-columns": Claim("95% of real top-8 targets break the bound of 2k on columns", "paper", 12),
-    "R-dropped": Claim("A top-k target is as far from its matrix as the mass it drops", "T8", 12),
-    "R-rebuilt": Claim("At T3's m every row of a rebuilt head is within t of its target", "T8", 12),
-    "T9-head-size": Claim(
-        "Rows of real top-4 targets without a max-margin query at m = 32", "T9", 12
-    ),
-    "T9-leak": Claim("Max-margin queries leak at most eps2", "T9", 12),
-    "R-own-keys": Claim("At m = 32 own keys rebuild four of five heads within 0.12", "T3", 12),
-}
+@dataclass(frozen=True)
+class Result:
+    """A claim of the paper (C1 to C6), or a lemma or theorem of the book.
+
+    Attributes
+    ----------
+    id, title, statement, hypotheses : str
+        In plain words.
+    stated : tuple of str
+        Labels of the book where it is stated and proved.
+    status : {"proved", "in part", "not checked"}
+    limits : str
+        What is not covered, and what fails in practice.
+    tests : tuple of str
+        Tests of the repository, ``tests/FILE.py::NAME``.
+    checks : tuple of Claim
+    rests_on : tuple of str
+        Checks of other results that it follows from.
+    """
+
+    id: str
+    title: str
+    statement: str
+    hypotheses: str
+    stated: tuple
+    status: str
+    limits: str
+    tests: tuple
+    checks: tuple
+    rests_on: tuple
+
+
+def _read_register():
+    """Return {id: Result} of data/claims.toml."""
+    text = resources.files(__package__).joinpath("data", "claims.toml").read_text("utf-8")
+    results = {}
+    for name, entry in tomllib.loads(text).items():
+        checks = tuple(
+            Claim(check, result=name, **fields) for check, fields in entry.pop("checks", {}).items()
+        )
+        stated, tests, rests_on = (
+            tuple(entry.pop(field, ())) for field in ("stated", "tests", "rests_on")
+        )
+        results[name] = Result(
+            id=name, stated=stated, tests=tests, checks=checks, rests_on=rests_on, **entry
+        )
+    return results
+
+
+RESULTS = _read_register()
+"""What the book claims, by id, in the order of the ledger."""
+
+CLAIMS = {claim.id: claim for result in RESULTS.values() for claim in result.checks}
+"""The checks of all results, by id."""
 
 
 @dataclass(frozen=True)
