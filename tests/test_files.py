@@ -150,7 +150,7 @@ def test_pickles_are_never_loaded(tmp_path):
     np.savez(tmp_path / "A.npz", data=np.array([Hostile()]), format=b"csr", shape=(1, 1))
     refused(tmp_path / "A.npz", "pickled Python objects")
     with pytest.raises(FileError, match="pickled Python objects"):
-        files.load(tmp_path / "A.npz")
+        jla.Construction.load(tmp_path / "A.npz")
     (tmp_path / "raw.npy").write_bytes(pickle.dumps(Hostile()))
     refused(tmp_path / "raw.npy", "not a readable")
 
@@ -285,10 +285,10 @@ def tampered(**changes):
 def test_what_is_no_construction_is_refused(changes, match, tmp_path):
     path = tmp_path / "built.npz"
     np.savez(path, **tampered())
-    assert files.load(path).dim == BUILT.dim
+    assert jla.Construction.load(path).dim == BUILT.dim
     np.savez(path, **tampered(**changes))
     with pytest.raises(FileError, match=match):
-        files.load(path)
+        jla.Construction.load(path)
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
@@ -301,13 +301,13 @@ def test_truncated_constructions_are_refused(suffix, tmp_path):
     for end in range(0, len(content) - 1, len(content) // 40):
         path.write_bytes(content[:end])
         with pytest.raises(FileError):
-            files.load(path)
+            jla.Construction.load(path)
 
 
 def test_a_target_is_no_construction(tmp_path):
     sparse.save_npz(tmp_path / "A.npz", TARGET)
     with pytest.raises(FileError, match="not a construction"):
-        files.load(tmp_path / "A.npz")
+        jla.Construction.load(tmp_path / "A.npz")
 
 
 def test_tensors_have_the_arrays():

@@ -11,7 +11,7 @@ import math
 import sys
 
 from . import __version__, files
-from .constructions import METHODS, construct
+from .constructions import METHODS, Construction, construct
 from .dimensions import THEOREMS, necessary_dim, required_dim, required_dim_for_target
 from .errors import ConstructionError, JLAttentionError, ParameterError, check_int
 from .logits import PROJECTION_METHODS
@@ -132,7 +132,7 @@ def build(options):
 
 def measure_file(options):
     """Measure a construction against a target; `MISSED` if it is not as precise as it says."""
-    built = files.load(options.construction, max_bytes=options.max_bytes)
+    built = Construction.load(options.construction, max_bytes=options.max_bytes)
     target = _read_target(options)
     if target.shape[0] != built.length:
         raise ParameterError(

@@ -112,10 +112,10 @@ class Construction:
         """Write X, W_Q, W_K, Q, K as ``.npz`` or ``.safetensors``; see `files.save`."""
         files.save(self, path)
 
-    @staticmethod
-    def load(path):
+    @classmethod
+    def load(cls, path, **limits):
         """Read a construction that `save` wrote; see `files.load`."""
-        return files.load(path)
+        return cls(**files.load(path, **limits))
 
     def to_torch(self, *, dtype=None, device=None):
         """Return X, W_Q, W_K, Q, K as PyTorch tensors in a dict; see `files.to_torch`."""

@@ -247,7 +247,7 @@ def check_writable(path):
 
 
 def load(path, *, max_bytes=MAX_BYTES):
-    """Read a construction that `save` wrote.
+    """Read what `save` wrote; `constructions.Construction.load` makes a construction of it.
 
     Parameters
     ----------
@@ -257,7 +257,8 @@ def load(path, *, max_bytes=MAX_BYTES):
 
     Returns
     -------
-    constructions.Construction
+    dict
+        The fields of a construction: queries, keys (L, m), and the settings it was built with.
 
     Raises
     ------
@@ -266,15 +267,13 @@ def load(path, *, max_bytes=MAX_BYTES):
         an array is missing, has another shape, is not finite, or W_Q and W_K are not the fixed
         parameters, or Q and K not what they make of X.
     """
-    from .constructions import Construction  # which uses this module
-
     path = Path(path)
     reader = _suffix(path, _READERS)
     content = _read_bytes(path, check_int("max_bytes", max_bytes))
     try:
         stored, settings = reader(content, max_bytes)
         queries, keys = _halves(stored)
-        return Construction(queries, keys, **_settings(settings))
+        return {"queries": queries, "keys": keys, **_settings(settings)}
     except FileError as error:
         raise FileError(f"{path}: {error}") from None
     except _UNREADABLE as error:
