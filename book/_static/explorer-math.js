@@ -1,0 +1,488 @@
+/* The arithmetic of the explorer: dimensions, random codes, constructions, measurements.
+ *
+ * The same definitions as the package (jl_attention.dimensions, .concentration, .constructions,
+ * .precision), to which tests/browser/test_explorer.py compares every function here. No page, no
+ * state: everything hangs on the one global name JLExplorer.
+ */
+"use strict";
+
+globalThis.JLExplorer = (() => {
+  const { log, log1p, exp, expm1, sqrt, ceil, floor, max, min, abs } = Math;
+
+  // --- Tails and exponents -------------------------------------------------------------------
+
+  /** x - log(1+x) without cancellation near 0. */
+  function excess(x) {
+    if (abs(x) >= 0.3) return x - log1p(x);
+    const y = x / (2 + x);
+    let series = 0;
+    for (let power = 23; power > 1; power -= 2) series = series * y * y + 1 / power;
+    return x * y - 2 * y ** 3 * series;
+  }
+
+  const polarisationExponent = (e) => e * e * (1 / 4 - e / 6);
+  const innerProductExponent = (e) => excess(e) / 2;
+
+  function orthogonalExponent(e) {
+    const z = (2 * e * e) / (1 + sqrt(1 + 4 * e * e));
+    return z - log1p(z) / 2;
+  }
+
+  /** log B(a, 1/2) for a a multiple of 1/2. */
+  function logHalfBeta(a) {
+    let correction = 0; // B(a, 1/2) = B(a+1, 1/2) (a+1/2)/a, up to where the series is exact
+    for (; a < 20; a++) correction += log((a + 0.5) / a);
+    const series =
+      log(a) / 2 - 1 / (8 * a) + 1 / (192 * a ** 3) - 1 / (640 * a ** 5) +
+      17 / (14336 * a ** 7) - 31 / (18432 * a ** 9);
+    return correction + log(Math.PI) / 2 - series;
+  }
+
+  /** The continued fraction of the incomplete beta function, by Lentz's method. */
+  function betaFraction(a, b, x) {
+    const tiny = 1e-300;
+    let c = 1;
+    let d = 1 / (1 - ((a + b) * x) / (a + 1) || tiny);
+    let value = d;
+    for (let n = 1; n < 100000; n++) {
+      const even = (n * (b - n) * x) / ((a + 2 * n - 1) * (a + 2 * n));
+      const odd = (-(a + n) * (a + b + n) * x) / ((a + 2 * n) * (a + 2 * n + 1));
+      let change = 1;
+      for (const term of [even, odd]) {
+        d = 1 / (1 + term * d || tiny);
+        c = 1 + term / c || tiny;
+        change = c * d;
+        value *= change;
+      }
+      if (abs(change - 1) < 1e-16) break;
+    }
+    return value;
+  }
+
+  /** log P(t_nu >= sqrt(nu) theta), theta >= 0, nu a positive integer: log of I_x(nu/2, 1/2)/2. */
+  function studentLogTail(nu, theta) {
+    const a = nu / 2;
+    const rate = log1p(theta * theta);
+    const x = exp(-rate);
+    const y = -expm1(-rate);
+    const front = -a * rate + log(y) / 2 - logHalfBeta(a);
+    if (x < (a + 1) / (a + 2.5)) return front - log(a) + log(betaFraction(a, 0.5, x)) - log(2);
+    return log1p(-exp(front) * 2 * betaFraction(0.5, a, y)) - log(2);
+  }
+
+  /** log C(n, k) for small k. */
+  function logBinomial(n, k) {
+    let total = 0;
+    for (let i = 0; i < k; i++) total += log((n - i) / (i + 1));
+    return total;
+  }
+
+  function logSum(logs) {
+    const top = max(...logs);
+    return top === -Infinity ? top : top + log(logs.reduce((sum, x) => sum + exp(x - top), 0));
+  }
+
+  /** The least m in [low, high] with logFailure(m) <= logEta; `high` is taken to do. */
+  function leastDim(logFailure, logEta, low, high) {
+    while (low < high) {
+      const middle = low + floor((high - low) / 2);
+      if (logFailure(middle) <= logEta) high = middle;
+      else low = middle + 1;
+    }
+    return high;
+  }
+
+  // --- Dimensions ----------------------------------------------------------------------------
+
+  const PROJECTIONS = ["svd_projection", "row_projection"];
+  const SCALE_FACTOR = 3;
+
+  const logitTolerance = (eps1) => 0.5 * log1p(eps1);
+  const offSupportTolerance = (eps1, eps2, tau) => tau + log(eps2) - logitTolerance(eps1);
+
+  /** tau where none is given: the least for the projections, 3 log(1/eps2) for the others here. */
+  function defaultLogitScale(method, eps1, eps2) {
+    return PROJECTIONS.includes(method) ? log1p(eps1) - log(eps2) : -SCALE_FACTOR * log(eps2);
+  }
+
+  /** One theorem for a class of targets: {least, closed(logEta), logFailure(m)}. */
+  function theorem({ length, rowNnz, method, maxRatio, ratioError, leak, logitScale }) {
+    const k = rowNnz;
+    const tau = logitScale ?? defaultLogitScale(method, ratioError, leak);
+    const beta = tau + log(maxRatio);
+    const logPairs = 2 * log(length);
+    if (method === "interpolate") {
+      const theta = offSupportTolerance(0, leak, tau) / (beta * sqrt(k));
+      const rate = log1p(theta * theta) / 2;
+      const pairs = log(length * (length - 1));
+      return {
+        least: k,
+        closed: (logEta) => ceil(k - 1 + max(1, (logPairs - log(2) - logEta) / rate)),
+        logFailure: (m) => pairs + studentLogTail(max(m - k + 1, 1), theta),
+      };
+    }
+    const norm = beta * (method === "svd_projection" ? k : sqrt(k));
+    const sides = method === "svd_projection" ? 2 : 1;
+    const epsOn = logitTolerance(ratioError) / norm;
+    const epsOff = offSupportTolerance(ratioError, leak, tau) / norm;
+    const rate = polarisationExponent(min(epsOn, epsOff));
+    const [on, off] = [innerProductExponent(epsOn), orthogonalExponent(epsOff)];
+    const [onPairs, offPairs] = [log(2 * k * length), log(sides * length * length)];
+    return {
+      least: 1,
+      closed: (logEta) => ceil(max(1, (logPairs + log(4) - logEta) / rate)),
+      logFailure: (m) => logSum([onPairs - m * on, offPairs - m * off]),
+    };
+  }
+
+  /** jl_attention.required_dim, with `bound` "sharp" or "closed_form". */
+  function requiredDim(setting, bound = "sharp") {
+    const { length, rowNnz, method, failureProb } = setting;
+    if (method === "moment_curve") return 2 * rowNnz;
+    if (method === "max_margin") {
+      return ceil(max(1.5 * 2 * rowNnz * lambertW(length / (2 * rowNnz)), 2 * rowNnz));
+    }
+    const { least, closed, logFailure } = theorem(setting);
+    const high = closed(log(failureProb));
+    return bound === "sharp" ? leastDim(logFailure, log(failureProb), least, high) : high;
+  }
+
+  /** jl_attention.failure_probability, sharp. */
+  function failureProbability(dim, setting) {
+    const { least, logFailure } = theorem(setting);
+    return dim < least ? 1 : exp(min(logFailure(dim), 0));
+  }
+
+  /** w e^w = x for x > 0, by Newton's method on w + log w = log x. */
+  function lambertW(x) {
+    let w = x < 3 ? x / (1 + x) : log(x) - log(log(x));
+    for (let step = 0; step < 50; step++) {
+      const next = (w * (1 + log(x / w))) / (1 + w);
+      if (abs(next - w) <= 1e-16 * w) break;
+      w = next;
+    }
+    return w;
+  }
+
+  /** jl_attention.universal_dim by its route "supports". */
+  function universalDim(setting, bound = "sharp") {
+    const { length, rowNnz: k, maxRatio, leak, failureProb, logitScale } = setting;
+    const tau = logitScale ?? defaultLogitScale("interpolate", 0, leak);
+    const allowed = offSupportTolerance(0, leak, tau) / tau;
+    const largest = (tau + log(maxRatio)) / tau;
+    const logEta = log(failureProb);
+    const terms = [];
+    for (let size = 1; size <= k; size++) {
+      const rows = logBinomial(length, size) + log(length - size);
+      for (let raised = 0; raised < (maxRatio === 1 ? 1 : size); raised++) {
+        const rise = allowed / sqrt(raised * largest ** 2 + (size - raised));
+        terms.push({ size, pairs: rows + logBinomial(size, raised), rise });
+      }
+    }
+    const rate = log1p(allowed ** 2 / (k * largest ** 2)) / 2;
+    const allPairs = logSum(terms.map((term) => term.pairs));
+    const closed = max(1, ceil((allPairs - log(2) - logEta) / rate)) + k - 1;
+    if (bound === "closed_form") return closed;
+    /** Terms are visited from the largest bound down, until the rest no longer counts. */
+    function logFailure(m) {
+      const bounds = terms
+        .map((term) => ({
+          ...term,
+          nu: m - term.size + 1,
+          most: term.pairs - ((m - term.size + 1) / 2) * log1p(term.rise ** 2),
+        }))
+        .sort((one, other) => other.most - one.most);
+      const logs = [];
+      let top = -Infinity;
+      for (const { pairs, rise, nu, most } of bounds) {
+        if (most < top - 45) break;
+        logs.push(pairs + studentLogTail(nu, rise));
+        top = max(top, logs[logs.length - 1]);
+      }
+      return logSum(logs);
+    }
+    return leastDim(logFailure, logEta, k, closed);
+  }
+
+  const roundUp = (bound) => max(ceil(bound * (1 - 1e-12) - 1e-9), 0);
+
+  /** jl_attention.necessary_dim; for "packing" X is chosen for the pattern (fixed_keys=False). */
+  function necessaryDim({ length, rowNnz, scaleRatio, bits }, bound) {
+    if (bound === "radon") {
+      let largest = 0;
+      while (4 ** (largest + 1) <= length + 1) largest++;
+      return 2 * min(rowNnz, largest);
+    }
+    const patterns = logBinomial(length, rowNnz);
+    if (bound === "bits") return roundUp(patterns / log(2) / bits);
+    return roundUp(patterns / (2 * log1p(8 * scaleRatio)));
+  }
+
+  // --- Random numbers ------------------------------------------------------------------------
+
+  /** A seeded generator: {uniform(), normal(), chi(n), permutation(n)}. */
+  function generator(seed) {
+    let state = seed >>> 0;
+    function word() { // mulberry32
+      state = (state + 0x6d2b79f5) >>> 0;
+      let t = Math.imul(state ^ (state >>> 15), state | 1);
+      t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+      return (t ^ (t >>> 14)) >>> 0;
+    }
+    const uniform = () => ((word() >>> 5) * 67108864 + (word() >>> 6) + 0.5) / 9007199254740992;
+    let spare = null;
+    function normal() {
+      if (spare !== null) {
+        const value = spare;
+        spare = null;
+        return value;
+      }
+      const radius = sqrt(-2 * log(uniform()));
+      const angle = 2 * Math.PI * uniform();
+      spare = radius * Math.sin(angle);
+      return radius * Math.cos(angle);
+    }
+    /** The length of a standard normal vector of R^n (Marsaglia and Tsang 2000). */
+    function chi(n) {
+      const shape = n / 2 + (n < 2 ? 1 : 0);
+      const d = shape - 1 / 3;
+      for (;;) {
+        const x = normal();
+        const v = (1 + x / sqrt(9 * d)) ** 3;
+        if (v > 0 && log(uniform()) < (x * x) / 2 + d - d * v + d * log(v)) {
+          return sqrt(2 * d * v * (n < 2 ? uniform() ** (2 / n) : 1));
+        }
+      }
+    }
+    function permutation(n) {
+      const order = Array.from({ length: n }, (_, i) => i);
+      for (let i = n - 1; i > 0; i--) {
+        const j = floor(uniform() * (i + 1));
+        [order[i], order[j]] = [order[j], order[i]];
+      }
+      return order;
+    }
+    return { uniform, normal, chi, permutation };
+  }
+
+  // --- Targets -------------------------------------------------------------------------------
+
+  /** Supports of a pattern with k nonzeros in each row: an array of column arrays. */
+  function supports(pattern, length, k, rng) {
+    if (pattern === "random") return regularSupports(length, k, rng);
+    return Array.from({ length }, (_, i) => {
+      const first = pattern === "window" ? max(0, i - k + 1) : floor(i / k) * k;
+      const last = pattern === "window" ? i : min(first + k, length) - 1;
+      return Array.from({ length: last - first + 1 }, (_, j) => first + j);
+    });
+  }
+
+  /** k disjoint random permutations; a row that repeats itself swaps with a random other row. */
+  function regularSupports(length, k, rng) {
+    const rows = Array.from({ length }, () => []);
+    for (let step = 0; step < k; step++) {
+      const drawn = rng.permutation(length);
+      for (let row = 0; row < length; row++) {
+        while (rows[row].includes(drawn[row])) {
+          const other = floor(rng.uniform() * length);
+          if (!rows[row].includes(drawn[other]) && !rows[other].includes(drawn[row])) {
+            [drawn[row], drawn[other]] = [drawn[other], drawn[row]];
+          }
+        }
+      }
+      rows.forEach((row, i) => row.push(drawn[i]));
+    }
+    return rows;
+  }
+
+  /** A target as rows of {columns, weights}, log-uniform weights of ratio `maxRatio` in a row. */
+  function drawTarget({ pattern, length, rowNnz, maxRatio }, rng) {
+    return supports(pattern, length, rowNnz, rng).map((columns) => {
+      const draws = columns.map(() => rng.uniform());
+      const [low, high] = [min(...draws), max(...draws)];
+      const spread = high > low ? high - low : 1;
+      const weights = draws.map((draw) => maxRatio ** ((draw - low) / spread));
+      const sum = weights.reduce((total, weight) => total + weight, 0);
+      return { columns, weights: weights.map((weight) => weight / sum) };
+    });
+  }
+
+  /** B on the support: tau + log(A_ij / min A_i.), an array a row. */
+  function targetLogits(target, tau) {
+    return target.map(({ weights }) => {
+      const smallest = min(...weights);
+      return weights.map((weight) => tau + log(weight / smallest));
+    });
+  }
+
+  // --- Constructions -------------------------------------------------------------------------
+
+  const zeros = (rows, columns) => Array.from({ length: rows }, () => new Float64Array(columns));
+
+  function dot(x, y) {
+    let sum = 0;
+    for (let i = 0; i < x.length; i++) sum += x[i] * y[i];
+    return sum;
+  }
+
+  /**
+   * L independent standard normal codes of R^m.
+   *
+   * For m >= L they come in an orthonormal basis of their own span, L coordinates each: by
+   * Bartlett's decomposition a lower triangle of normals under a diagonal of chi variables. Inner
+   * products, which are all that attention sees, have the same law, whatever m.
+   */
+  function drawCodes(length, dim, rng) {
+    if (dim < length) {
+      return zeros(length, dim).map((code) => code.map(() => rng.normal()));
+    }
+    return zeros(length, length).map((code, j) =>
+      code.map((_, i) => (i < j ? rng.normal() : i === j ? rng.chi(dim - j) : 0)),
+    );
+  }
+
+  /** The halves U Sigma^(1/2) and V Sigma^(1/2) of B's SVD, by one-sided Jacobi rotations. */
+  function balancedFactors(target, logits) {
+    const length = target.length;
+    const W = zeros(length, length); // rows: the columns of B V, in the end sigma_j u_j
+    const V = zeros(length, length); // rows: the columns of V
+    target.forEach(({ columns }, i) => columns.forEach((j, s) => (W[j][i] = logits[i][s])));
+    V.forEach((row, j) => (row[j] = 1));
+    function rotate(x, y, cosine, sine) {
+      for (let i = 0; i < length; i++) {
+        const [a, b] = [x[i], y[i]];
+        x[i] = cosine * a - sine * b;
+        y[i] = sine * a + cosine * b;
+      }
+    }
+    for (let sweep = 0, rotated = true; rotated && sweep < 60; sweep++) {
+      rotated = false;
+      for (let p = 0; p < length; p++) {
+        for (let q = p + 1; q < length; q++) {
+          const [pp, qq, pq] = [dot(W[p], W[p]), dot(W[q], W[q]), dot(W[p], W[q])];
+          if (abs(pq) <= 1e-15 * sqrt(pp * qq) || pq === 0) continue;
+          rotated = true;
+          const zeta = (qq - pp) / (2 * pq);
+          const tangent = (zeta < 0 ? -1 : 1) / (abs(zeta) + sqrt(1 + zeta * zeta));
+          const cosine = 1 / sqrt(1 + tangent * tangent);
+          rotate(W[p], W[q], cosine, cosine * tangent);
+          rotate(V[p], V[q], cosine, cosine * tangent);
+        }
+      }
+    }
+    const [left, right] = [zeros(length, length), zeros(length, length)];
+    const sigma = W.map((column) => sqrt(dot(column, column)));
+    const cut = 1e-13 * max(...sigma);
+    for (let j = 0; j < length; j++) {
+      if (sigma[j] <= cut) continue;
+      const root = sqrt(sigma[j]);
+      for (let i = 0; i < length; i++) {
+        left[i][j] = W[j][i] / root;
+        right[i][j] = V[j][i] * root;
+      }
+    }
+    return { left, right };
+  }
+
+  function multiply(A, B) {
+    return A.map((row) => {
+      const out = new Float64Array(B[0].length);
+      row.forEach((a, l) => {
+        if (a !== 0) for (let j = 0; j < out.length; j++) out[j] += a * B[l][j];
+      });
+      return out;
+    });
+  }
+
+  /** The least-norm q with <q, c_j> = b_j, or null where the codes are dependent. */
+  function leastNormQuery(codes, values) {
+    const size = codes.length;
+    const factor = zeros(size, size); // Cholesky factor of the Gram matrix
+    for (let i = 0; i < size; i++) {
+      for (let j = 0; j <= i; j++) {
+        let rest = dot(codes[i], codes[j]);
+        for (let l = 0; l < j; l++) rest -= factor[i][l] * factor[j][l];
+        if (i === j && !(rest > 1e-12 * dot(codes[i], codes[i]))) return null;
+        factor[i][j] = i === j ? sqrt(rest) : rest / factor[j][j];
+      }
+    }
+    const query = new Float64Array(codes[0].length);
+    for (let round = 0; round < 2; round++) { // the second refines: the Gram matrix squares rounding
+      const w = values.map((value, i) => value - dot(codes[i], query));
+      for (let i = 0; i < size; i++) {
+        for (let l = 0; l < i; l++) w[i] -= factor[i][l] * w[l];
+        w[i] /= factor[i][i];
+      }
+      for (let i = size - 1; i >= 0; i--) {
+        for (let l = i + 1; l < size; l++) w[i] -= factor[l][i] * w[l];
+        w[i] /= factor[i][i];
+      }
+      w.forEach((weight, i) => codes[i].forEach((c, t) => (query[t] += weight * c)));
+    }
+    return query;
+  }
+
+  /**
+   * Prepare a method for one target; the function returned builds {queries, keys} for one m and
+   * one draw, or null where the method cannot work at that m.
+   */
+  function builder(target, method, tau) {
+    const logits = targetLogits(target, tau);
+    const length = target.length;
+    const factors = method === "svd_projection" ? balancedFactors(target, logits) : null;
+    return (dim, rng) => {
+      const codes = drawCodes(length, dim, rng);
+      if (method === "interpolate") {
+        const queries = target.map(({ columns }, i) =>
+          columns.length > dim ? null : leastNormQuery(columns.map((j) => codes[j]), logits[i]),
+        );
+        return queries.includes(null) ? null : { queries, keys: codes };
+      }
+      const projection = codes.map((code) => code.map((x) => x / sqrt(dim)));
+      if (factors) {
+        const [queries, keys] = [factors.left, factors.right].map((F) => multiply(F, projection));
+        return { queries, keys };
+      }
+      const queries = target.map(({ columns }, i) => {
+        const query = new Float64Array(projection[0].length);
+        columns.forEach((j, s) => projection[j].forEach((c, t) => (query[t] += logits[i][s] * c)));
+        return query;
+      });
+      return { queries, keys: projection };
+    };
+  }
+
+  /** The attention matrix and how well it meets the target: jl_attention.measure, row by row. */
+  function measure({ queries, keys }, target) {
+    const rows = target.map(({ columns, weights }, i) => {
+      const logits = Float64Array.from(keys, (key) => dot(queries[i], key));
+      const top = max(...logits);
+      const attention = logits.map((value) => exp(value - top));
+      const sum = attention.reduce((total, weight) => total + weight, 0);
+      const row = attention.map((weight) => weight / sum);
+      const deviations = columns.map((j, s) => logits[j] - log(weights[s]));
+      const lowest = min(...columns.map((j) => logits[j]));
+      const onSupport = columns.reduce((total, j, s) => total + abs(row[j] - weights[s]), 0);
+      columns.forEach((j) => (logits[j] = -Infinity));
+      const offMass = row.reduce((total, w, j) => (logits[j] > -Infinity ? total + w : total), 0);
+      return {
+        row,
+        ratioError: expm1(max(...deviations) - min(...deviations)),
+        leak: exp(max(...logits) - lowest),
+        totalVariation: 0.5 * (onSupport + offMass),
+      };
+    });
+    const worst = (name) => max(...rows.map((row) => row[name]));
+    return {
+      rows,
+      ratioError: worst("ratioError"),
+      leak: worst("leak"),
+      totalVariation: worst("totalVariation"),
+    };
+  }
+
+  return {
+    requiredDim, universalDim, necessaryDim, failureProbability, studentLogTail,
+    defaultLogitScale, generator, drawCodes, drawTarget, builder, measure,
+  };
+})();
