@@ -79,7 +79,7 @@ class Visit:
         return self
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def visit(site, browser):
     """Return ``visit(path, size=DESKTOP, theme="light", **context)``: a context that opens a page.
 
