@@ -59,10 +59,30 @@
   };
 
   const METHODS = {
-    svd_projection: { id: "T1", name: "SVD projection", note: "the paper’s way" },
-    row_projection: { id: "T2", name: "row projection", note: "only rows need be sparse" },
-    interpolate: { id: "T3", name: "interpolation", note: "exact ratios" },
-    universal: { id: "T4", name: "universal codes", note: "T3 for every pattern at once" },
+    svd_projection: {
+      id: "T1",
+      name: "SVD projection",
+      note: "the paper’s way",
+      scope: "each pattern whose columns are as sparse,",
+    },
+    row_projection: {
+      id: "T2",
+      name: "row projection",
+      note: "only rows need be sparse",
+      scope: "each pattern",
+    },
+    interpolate: {
+      id: "T3",
+      name: "interpolation",
+      note: "exact ratios",
+      scope: "each pattern",
+    },
+    universal: {
+      id: "T4",
+      name: "universal codes",
+      note: "T3 for every pattern at once",
+      scope: "all patterns at once",
+    },
     max_margin: { id: "T9", name: "max-margin", note: "an estimate, not a theorem" },
     moment_curve: { id: "T5", name: "moment curve", note: "real arithmetic, huge logits" },
   };
@@ -335,6 +355,7 @@
       `${symbol("m")} ${sign} <strong>${integer(m)}</strong>` +
       `<span>hidden size ${symbol("d")} = 2${symbol("m")} ${sign} ${integer(2 * m)}</span>`;
     element("headline").classList.toggle("ex-vacuous", m >= L);
+    element("headline").classList.toggle("ex-estimate", method === "max_margin");
     let text;
     if (m >= L) {
       const from = firstUsefulLength();
@@ -349,10 +370,9 @@
       if (method === "max_margin") {
         text += "An estimate for typical supports, not a promise: nothing is proved at this m.";
       } else if (method === "moment_curve") {
-        text += "Enough for every L in real arithmetic, at logits that no number format holds.";
+        text += "Enough for every L in real arithmetic, with logits that grow at least like L².";
       } else {
-        text += `Enough for ${method === "universal" ? "all such patterns at once" : "each pattern"} `;
-        text += `with probability at least 1 − ${real(state.eta)}.`;
+        text += `Enough for ${METHODS[method].scope} with probability at least 1 − ${real(state.eta)}.`;
       }
     }
     element("verdict").innerHTML = text;
@@ -370,8 +390,8 @@
     const width = Math.max(box.clientWidth, 280);
     const height = Math.round(Math.min(300, width * 0.62));
     const [left, right, top, bottom] = [42, 12, 10, 40];
-    const octaves = state.method === "universal" ? 4 : 2; // steps of LENGTHS: its sums are long
-    const lengths = LENGTHS.filter((L, i) => L >= state.k && i % octaves === 0);
+    const stride = state.method === "universal" ? 8 : 2; // T4's sums are long
+    const lengths = LENGTHS.filter((L, i) => L >= state.k && i % stride === 0);
     const [sharp, closed] = ["sharp", "closed_form"].map((bound) =>
       lengths.map((L) => dim(state.method, bound, L)),
     );
@@ -409,14 +429,15 @@
     }
     const middle = (left + width - right) / 2;
     const [here, chosen] = [x(state.L), dim(state.method, "sharp")];
+    const name = state.method === "max_margin" ? "ex-sharp ex-estimate" : "ex-sharp";
     parts.push(
       svg("text", { x: middle, y: height - 4, "text-anchor": "middle" }, "sequence length L"),
-      svg("text", { x: left + 8, y: top + 15, class: "ex-inside" }, "m ≥ L: free"),
+      svg("text", { x: left + 8, y: top + 15 }, "m ≥ L: free"),
       svg("line", { class: "ex-here", x1: here, x2: here, y1: top, y2: height - bottom }),
       ...necessary.map((values) => line(values, "ex-need")),
       ONE_NUMBER.includes(state.method) ? "" : line(closed, "ex-closed"),
-      line(sharp, state.method === "max_margin" ? "ex-sharp ex-estimate" : "ex-sharp"),
-      svg("circle", { class: "ex-sharp", cx: here, cy: y(chosen), r: 5 }),
+      line(sharp, name),
+      svg("circle", { class: name, cx: here, cy: y(chosen), r: 5 }),
     );
     const label =
       `${methodName(state.method)}: m from ${integer(sharp[0])} at L = ${integer(lengths[0])} ` +
