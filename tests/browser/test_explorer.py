@@ -15,8 +15,8 @@ PROJECTIONS = ("svd_projection", "row_projection")
 FALSE_FAILURE = 1e-9  # of each statistical test
 
 ROUNDING = 1e-12
-"""Accepted relative difference of dimensions: beyond 1e12 a double does not hold every integer's
-digits through logarithms, so the rounding up may differ by one. Below, it means equality."""
+"""Accepted relative difference of dimensions: equality up to 1e12. Beyond, the last bits of two
+logarithms may round an m up differently."""
 
 
 @pytest.fixture(scope="module")
