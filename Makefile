@@ -22,7 +22,7 @@ export OMP_NUM_THREADS ?= 1
 export PYTHONDONTWRITEBYTECODE := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help book test lint unit notebooks-check html site-check browser notebooks lock clean
+.PHONY: help book test lint unit notebooks-check html site-check browser pdf notebooks launch lock clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,12 +63,19 @@ site-check: $(READY)  ## no built page loads anything from outside
 browser: $(READY)  ## look at every built page with Chromium
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/browser
 
+pdf: book  ## print every page, and the whole book, with Chromium
+	$(BIN)/python tests/print_book.py _build/html _build/pdf
+
 notebooks: $(READY)  ## format every notebook, execute it in place, strip it
 	notebooks=$$($(BIN)/python tests/toc.py) && \
 	$(BIN)/ruff format $$notebooks && \
 	$(BIN)/jupyter nbconvert --log-level=WARN --to notebook --execute --inplace $$notebooks && \
 	$(STRIP) $$notebooks
 	$(BIN)/python tests/readme_picture.py
+
+launch: $(READY)  ## write the notebooks that the launch buttons open; BOOK_REPOSITORY names the address
+	$(BIN)/python book/_ext/launch.py _build/launch
+	@echo "They are in _build/launch/book"
 
 lock: $(READY)  ## renew requirements.lock from the ranges in pyproject.toml
 	$(PIP) uv
