@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import sys
+import unicodedata
 from pathlib import Path, PurePosixPath
 from urllib.parse import urldefrag, urljoin, urlsplit
 
@@ -23,9 +24,17 @@ STYLE = """
   .bd-main .bd-content { display: block; width: 100%; max-width: none; margin: 0; }
   .bd-main .bd-content .bd-article h1:first-of-type { display: block; }
   .bd-article > section + section { break-before: page; }
+  .bd-article * { box-shadow: none !important; }  /* a picture, in a PDF */
+  .bd-article :is(h1, h2, h3, h4) { white-space: pre-wrap; }  /* keeps the outline's spaces */
   .bd-article pre { font-size: 8pt; white-space: pre-wrap; overflow-wrap: anywhere; }
-  .bd-article :is(.cell_input, pre, figure, .math) { break-inside: avoid; }
-  .bd-article .proof > .admonition-title { break-after: avoid; }
+  .bd-article :is(.cell_input, pre, figure, .math, tr) { break-inside: avoid; }
+  .bd-main .bd-content table { break-inside: auto; }
+  .bd-article :is(dt, .proof > .admonition-title) { break-after: avoid; }
+"""
+BODY = """
+<main class="bd-main"><div class="bd-content"><div class="bd-article-container">
+<article class="bd-article"></article>
+</div></div></main>
 """
 FOOTER = """
 <div style="width: 100%; margin: 0 16mm; font: 8pt sans-serif; color: #666; display: flex;
@@ -37,13 +46,25 @@ FOOTER = """
 READY = """async () => {
   await window.MathJax?.startup.promise;
   await document.fonts.ready;
-  await Promise.all(Array.from(document.images, (image) => image.decode()));
+  await Promise.allSettled(Array.from(document.images, (image) => image.decode()));
 }"""
 
 
 def anchor(page, fragment=""):
     """Return an id that no other page of the same document uses."""
     return f"{PurePosixPath(page).name}--{fragment}".removesuffix("--")
+
+
+def plain(formula):
+    """Return a simple formula of TeX as text, for headings: an outline shows no more."""
+
+    def symbol(command):
+        try:
+            return unicodedata.lookup(f"GREEK SMALL LETTER {command[1]}")
+        except KeyError:
+            return command[1]
+
+    return re.sub(r"\\([A-Za-z]+)", symbol, re.sub(r"\\[()]", "", formula))
 
 
 def printable(soup, page, included):
@@ -53,10 +74,14 @@ def printable(soup, page, included):
     article.name, article.attrs = "section", {"id": anchor(page)}
     for tag in article.find_all(id=True):
         tag["id"] = anchor(page, tag["id"])
+    for tag in article.select("script, .headerlink, .viewcode-link, details.hide > summary"):
+        tag.decompose()
+    for tag in article.select("details.hide"):
+        tag.unwrap()
     for tag in article.find_all("details"):
         tag["open"] = ""
-    for tag in article.select("script, .headerlink, details.hide > summary"):
-        tag.decompose()
+    for tag in article.select(":is(h1, h2, h3, h4) .math"):
+        tag.replace_with(plain(tag.get_text()))
     for link in article.find_all("a", href=True):
         address, fragment = urldefrag(urljoin(f"{SITE}{page}.html", link["href"]))
         target = address.removeprefix(SITE).removesuffix(".html")
@@ -71,30 +96,20 @@ def printable(soup, page, included):
 
 def document(html, included):
     """Return one HTML document of pages of the book in `html`, named after the first of them."""
-    soups = [
-        BeautifulSoup((html / f"{page}.html").read_text("utf-8"), "html.parser")
-        for page in included
-    ]
+    files = [html / f"{page}.html" for page in included]
+    soups = [BeautifulSoup(file.read_text("utf-8"), "html.parser") for file in files]
     sections = [printable(*pair, set(included)) for pair in zip(soups, included, strict=True)]
     shell = soups[0]
     for script in shell.find_all("script"):
         if "mathjax" not in f"{script.get('src')}{script.string}".lower():
             script.decompose()
     math = shell.body.find_all("script")
-    shell.title.string = re.sub(r"\\[()]?", "", " ".join(sections[0].h1.get_text().split()))
+    shell.title.string = " ".join(sections[0].h1.get_text().split())
     shell.html["data-theme"] = "light"
     shell.head.append(BeautifulSoup(f"<style>{STYLE}</style>", "html.parser").style)
     shell.body.clear()
-    parent = shell.body
-    for name, kind in [
-        ("main", "bd-main"),
-        ("div", "bd-content"),
-        ("div", "bd-article-container"),
-        ("article", "bd-article"),
-    ]:
-        parent.append(shell.new_tag(name, attrs={"class": kind}))
-        parent = parent.contents[-1]
-    parent.extend(sections)
+    shell.body.append(BeautifulSoup(BODY, "html.parser"))
+    shell.article.extend(sections)
     shell.body.extend(math)
     return str(shell)
 
