@@ -1,11 +1,11 @@
 """The ledger's register, the notebooks, the labels and the tests that it names agree."""
 
 import ast
-import importlib.util
 import json
 import re
 from types import SimpleNamespace
 
+import ledger as publisher
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
@@ -117,9 +117,6 @@ def test_the_tables_have_every_result_and_every_record(entries):
 
 
 def test_the_published_file_is_the_ledger(tmp_path, entries):
-    spec = importlib.util.spec_from_file_location("publisher", BOOK / "_ext" / "ledger.py")
-    publisher = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(publisher)
     app = SimpleNamespace(
         builder=SimpleNamespace(format="html"), srcdir=str(ROOT), outdir=str(tmp_path)
     )
