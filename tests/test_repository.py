@@ -91,8 +91,16 @@ def figure_cells(notebook):
     """Yield the cell of each figure of a notebook."""
     for cell in read(notebook)["cells"]:
         for output in cell.get("outputs", []):
-            if "image/png" in output.get("data", {}):
+            if any(kind.startswith("image/") for kind in output.get("data", {})):
                 yield cell
+
+
+def written_images(text):
+    """Yield the alternative text and the address of each image in Markdown or HTML."""
+    for match in re.finditer(r"!\[([^\]]*)\]\(([^)\s]+)", text):
+        yield match.groups()
+    for image in BeautifulSoup(text, "html.parser").find_all("img"):
+        yield image.get("alt", ""), image["src"]
 
 
 def test_every_page_of_the_toc_exists():
@@ -124,6 +132,27 @@ def test_every_figure_has_a_caption_and_alternative_text(notebook):
         assert len(settings["image"]["alt"]) > 40, cell["id"]
         assert len(settings["figure"]["caption"]) > 20, cell["id"]
         assert settings["figure"]["name"].startswith("fig-"), cell["id"]
+
+
+def test_no_two_figures_share_a_name():
+    names = [
+        cell["metadata"]["mystnb"]["figure"]["name"]
+        for notebook in notebooks()
+        for cell in figure_cells(notebook)
+    ]
+    assert len(names) == len(set(names))
+
+
+def test_images_in_texts_exist_and_say_what_they_show():
+    texts = {path: path.read_text() for path in [ROOT / "README.md", *(ROOT / "book").glob("*.md")]}
+    for notebook in notebooks():
+        cells = [cell for cell in read(notebook)["cells"] if cell["cell_type"] == "markdown"]
+        texts[ROOT / notebook] = "\n".join("".join(cell["source"]) for cell in cells)
+    assert list(written_images(texts[ROOT / "README.md"]))
+    for path, text in texts.items():
+        for alt, address in written_images(text):
+            assert len(alt) > 40, f"{path}: {address}"
+            assert (path.parent / address).is_file(), f"{path}: {address}"
 
 
 @pytest.mark.parametrize("notebook", notebooks())
