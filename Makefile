@@ -69,7 +69,7 @@ pdf: book  ## print every page, and the whole book, with Chromium
 notebooks: $(READY)  ## format every notebook, execute it in place, strip it
 	notebooks=$$($(BIN)/python tests/toc.py) && \
 	$(BIN)/ruff format $$notebooks && \
-	$(BIN)/jupyter nbconvert --log-level=WARN --to notebook --execute --inplace $$notebooks && \
+	$(BIN)/jupyter nbconvert --log-level=WARN --CoalesceStreamsPreprocessor.enabled=True --to notebook --execute --inplace $$notebooks && \
 	$(STRIP) $$notebooks
 	$(BIN)/python tests/readme_picture.py
 

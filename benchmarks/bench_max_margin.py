@@ -22,11 +22,14 @@ def problem():
 
 @pytest.mark.parametrize("candidates", [max_margin.CANDIDATES, LENGTH], ids=["few", "all"])
 @pytest.mark.benchmark(group=f"{ROWS} rows, L = {LENGTH}, k = {ROW_NNZ}, m = {DIM}")
-def test_candidates(benchmark, problem, candidates, monkeypatch):
+def test_candidates(benchmark, problem, candidates):
     few, _ = max_margin.max_margin_queries(*problem)
-    monkeypatch.setattr(max_margin, "CANDIDATES", candidates)
     queries, infeasible = benchmark.pedantic(
-        max_margin.max_margin_queries, problem, rounds=3, iterations=1
+        max_margin.max_margin_queries,
+        problem,
+        {"candidates": candidates},
+        rounds=3,
+        iterations=1,
     )
     assert not len(infeasible)
     lengths = np.linalg.norm(queries, axis=1)

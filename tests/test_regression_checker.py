@@ -9,7 +9,7 @@ import pytest
 from nbval.plugin import get_sanitize_patterns
 from toc import ROOT
 
-NOTEBOOK = "book/index.ipynb"
+NOTEBOOK = "book/01-attention-matrices.ipynb"
 
 
 def nbval(path):

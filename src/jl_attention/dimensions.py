@@ -96,7 +96,7 @@ def required_dim(
       nu = m - k + 1 degrees of freedom.
     - T5: m = 2k whatever L, the precision and eta, in real arithmetic; nothing is random.
     - T9: 1.5 times the solution of m = 2k ln(L/m), at least 2k. The latter is where, for random
-      supports and codes and large L, half of the supports are faces (Donoho and Tanner 2005): an
+      supports and codes and large L, half of the supports are faces (Donoho and Tanner 2009): an
       asymptotic estimate. `bound` and eta do not matter.
     """
     theorem = _Theorem(length, row_nnz, method, max_ratio, ratio_error, leak, logit_scale, bound)

@@ -66,7 +66,7 @@ def max_margin(B, dim, rng=None, dtype=np.float64):
     return queries.astype(dtype), keys.astype(dtype)
 
 
-def max_margin_queries(B, keys):
+def max_margin_queries(B, keys, *, candidates=CANDIDATES):
     """Return the shortest queries for given keys, and the rows that have none.
 
     Parameters
@@ -74,6 +74,9 @@ def max_margin_queries(B, keys):
     B : scipy.sparse.csr_array, shape (n, L)
         Target logits.
     keys : ndarray, shape (L, m)
+    candidates : float, optional
+        The first round looks at 1 + `candidates` m tokens off the support, of the largest logits.
+        The queries do not depend on it, the time does.
 
     Returns
     -------
@@ -87,13 +90,13 @@ def max_margin_queries(B, keys):
     queries = np.full((B.shape[0], keys.shape[1]), np.nan)
     for row in range(B.shape[0]):
         at = slice(B.indptr[row], B.indptr[row + 1])
-        query = _shortest_query(keys, B.indices[at], B.data[at], gap)
+        query = _shortest_query(keys, B.indices[at], B.data[at], gap, candidates)
         if query is not None:
             queries[row] = query
     return queries, np.nonzero(np.isnan(queries[:, 0]))[0]
 
 
-def _shortest_query(keys, support, values, gap):
+def _shortest_query(keys, support, values, gap, candidates):
     """Return the shortest query of one row, or None."""
     weakest = support[np.argmin(values)]
     D = keys[support] - keys[weakest]
@@ -106,9 +109,8 @@ def _shortest_query(keys, support, values, gap):
     mask[support] = True
     logits = keys @ p
     logits[mask] = -np.inf
-    chosen = np.argsort(-logits)[
-        : min(1 + int(CANDIDATES * keys.shape[1]), len(keys) - len(support))
-    ]
+    first_round = min(1 + int(candidates * keys.shape[1]), len(keys) - len(support))
+    chosen = np.argsort(-logits)[:first_round]
     query = p
     while len(chosen):
         query = _least_distance(keys[weakest] - keys[chosen], p, D, inverse, gap)
