@@ -24,6 +24,7 @@ STYLE = """
   .bd-main .bd-content { display: block; width: 100%; max-width: none; margin: 0; }
   .bd-main .bd-content .bd-article h1:first-of-type { display: block; }
   .bd-article > section + section { break-before: page; }
+  .bd-article img { max-height: 230mm; width: auto; }
   .bd-article * { box-shadow: none !important; }  /* a picture, in a PDF */
   .bd-article :is(h1, h2, h3, h4) { white-space: pre-wrap; }  /* keeps the outline's spaces */
   .bd-article pre { font-size: 8pt; white-space: pre-wrap; overflow-wrap: anywhere; }

@@ -80,6 +80,17 @@ def test_the_citation_names_the_version_and_the_paper():
     assert "10.1609/aaai.v37i7.26055" in [item.get("doi") for item in citation["references"]]
 
 
+@pytest.mark.parametrize("document", ["README.md", "REPRODUCING.md", "benchmarks/README.md"])
+def test_every_relative_link_leads_to_a_file(document):
+    path = ROOT / document
+    for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):
+        assert (path.parent / target).exists(), target
+
+
+def test_the_book_shows_how_to_reproduce_from_one_source():
+    assert "{include} ../REPRODUCING.md" in (ROOT / "book/reproducing.md").read_text()
+
+
 # --- Notebooks -----------------------------------------------------------------------------------
 
 
