@@ -81,6 +81,16 @@ def test_candidates_do_not_change_the_result():
     )
 
 
+def test_long_queries_keep_their_digits():
+    angles = 2 * np.pi * np.arange(2000) / 2000
+    circle = np.column_stack([np.cos(angles), np.sin(angles)])
+    B = jla.logits.target_logits(jla.check_target(np.eye(2000)), 1.0)[:64]
+    queries, infeasible = max_margin_queries(B, circle)
+    assert not len(infeasible)
+    exact = 1 / (1 - np.cos(angles[1]))  # about 200 000 gaps
+    np.testing.assert_allclose(np.linalg.norm(queries, axis=1), exact, rtol=1e-6)
+
+
 def test_shorter_than_interpolation_with_the_same_gap():
     target = jla.targets.regular(200, 3, 2.0, rng=0)
     shortest = jla.construct(target, "max_margin", leak=0.01, dim=48)

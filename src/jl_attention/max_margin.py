@@ -9,7 +9,8 @@ p = D^+ (differences of B) and P the projector onto the null space of D, q = p +
 null space, and what is left is a least-distance problem: minimise ||y|| subject to G y >= h, with
 G = (c_s - c_j0) P and h = tau - <p, c_s - c_j0>. It is a hard-margin support vector machine,
 solved as non-negative least squares on [G^T; h^T] (Lawson and Hanson 1974): the residual r gives
-y = -r / r_last, and r = 0 means that no query separates the support.
+y = -r / r_last, and r = 0 means that no query separates the support. The code takes from it which
+constraints are active, and solves these.
 
 Few constraints are active, so the problem is solved on the tokens of the largest logits, checked
 against all of them, and solved again with the violators, until there are none.
@@ -142,5 +143,6 @@ def _least_distance(differences, p, D, inverse, gap):
     multipliers, residual = nnls(system, last)
     if residual < SMALLEST_RESIDUAL:
         return None
-    remainder = system @ multipliers - last
-    return p - remainder[:-1] / remainder[-1]  # a combination of projected rows: in the null space
+    # y = -r / r_last loses its digits where ||y|| is large; its active constraints do not.
+    active = multipliers > 0
+    return p + np.linalg.lstsq(projected[active], h[active], rcond=None)[0]
