@@ -12,7 +12,7 @@
   const CONTROLS = {
     L: { label: "Sequence length", symbol: "L", values: LENGTHS, start: 4096 },
     k: {
-      label: "Nonzeros a row",
+      label: "Nonzeros per row",
       symbol: "k",
       values: Array.from({ length: 32 }, (_, i) => i + 1),
       start: 4,
@@ -51,7 +51,7 @@
       unit: " log(1/ε₂)",
     },
     bits: {
-      label: "Bits a number for T7",
+      label: "Bits per number for T7",
       symbol: "b",
       values: [4, 8, 16, 32, 64],
       start: 16,
@@ -118,7 +118,7 @@
     return {
       method,
       length,
-      rowNnz: Math.min(state.k, length),
+      rowNnz: Math.min(state.k, state.L, length),
       maxRatio: state.gamma,
       ratioError: state.eps1,
       leak: state.eps2,
@@ -153,7 +153,7 @@
   }
 
   const integer = (n) =>
-    n < 1e8 ? String(n).replace(/\B(?=(\d{3})+$)/g, "\u202f") : scientific(n);
+    n >= 1e8 ? scientific(n) : n >= 1e4 ? n.toLocaleString("en-US") : String(n);
 
   function real(x) {
     if (!Number.isFinite(x)) return "∞";
@@ -372,7 +372,7 @@
       } else if (method === "moment_curve") {
         text += "Enough for every L in real arithmetic, with logits that grow at least like L².";
       } else {
-        text += `Enough for ${METHODS[method].scope} with probability at least 1 − ${real(state.eta)}.`;
+        text += `Enough for ${METHODS[method].scope} with probability at least ${Number((1 - state.eta).toPrecision(6))}.`;
       }
     }
     element("verdict").innerHTML = text;
@@ -432,11 +432,11 @@
     const name = state.method === "max_margin" ? "ex-sharp ex-estimate" : "ex-sharp";
     parts.push(
       svg("text", { x: middle, y: height - 4, "text-anchor": "middle" }, "sequence length L"),
-      svg("text", { x: left + 8, y: top + 15 }, "m ≥ L: free"),
       svg("line", { class: "ex-here", x1: here, x2: here, y1: top, y2: height - bottom }),
       ...necessary.map((values) => line(values, "ex-need")),
       ONE_NUMBER.includes(state.method) ? "" : line(closed, "ex-closed"),
       line(sharp, name),
+      svg("text", { class: "ex-free-label", x: left + 8, y: top + 15 }, "m ≥ L: free"),
       svg("circle", { class: name, cx: here, cy: y(chosen), r: 5 }),
     );
     const label =
@@ -540,7 +540,7 @@
       `ε₁ = ${real(state.eps1)}, ε₂ = ${real(state.eps2)}, as set above: ` +
       (chance >= 1
         ? "at this m it promises nothing."
-        : `at this m at most a share ${real(chance)} of the draws may fail.`) +
+        : `at this m a draw misses the precision with probability at most ${real(chance)}.`) +
       (m >= state.size
         ? ` Since m ≥ L = ${state.size}, an exact factorisation would be free: ` +
           "so short a sequence shows how it works, not what it saves."

@@ -33,8 +33,8 @@ class PrecisionReport:
     max_abs_logit : float
         Largest |Lambda_ij|.
     logit_scale : float
-        Largest spread max_j Lambda_ij - min_j Lambda_ij of a row: the scale of the logits that
-        softmax sees, whatever row shift they carry.
+        omega, not tau: the largest spread max_j Lambda_ij - min_j Lambda_ij of a row, which is the
+        scale that softmax sees, whatever row shift the logits carry.
     rows : ndarray of int, shape (n,)
         The measured rows.
     row_ratio_error, row_leak, row_total_variation : ndarray, shape (n,)
