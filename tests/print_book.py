@@ -1,8 +1,8 @@
 """Print a built book with Chromium: ``print_book.py HTML OUT``.
 
-OUT gets one PDF for each page of the table of contents, and one for the whole book. What a reader
-opens on the screen is open on paper. A link leads to its place in the same file if that is there,
-else to the published book, else nowhere: the text stays and the link goes.
+OUT gets one PDF for each page of the table of contents, and one for the whole book. Solutions are
+open on paper, and the code that makes figures is left out. A link leads to its place in the same
+file if that is there, else to the published book, else nowhere: the text stays and the link goes.
 """
 
 import os
@@ -44,6 +44,7 @@ FOOTER = """
   <span><span class="pageNumber"></span> / <span class="totalPages"></span></span>
 </div>
 """
+LEFT_OUT = "script, .headerlink, .viewcode-link, details.hide > summary, .tag_hide-input > details"
 READY = """async () => {
   await window.MathJax?.startup.promise;
   await document.fonts.ready;
@@ -75,7 +76,7 @@ def printable(soup, page, included):
     article.name, article.attrs = "section", {"id": anchor(page)}
     for tag in article.find_all(id=True):
         tag["id"] = anchor(page, tag["id"])
-    for tag in article.select("script, .headerlink, .viewcode-link, details.hide > summary"):
+    for tag in article.select(LEFT_OUT):
         tag.decompose()
     for tag in article.select("details.hide"):
         tag.unwrap()

@@ -49,9 +49,11 @@ def test_formulas_of_a_heading_become_text():
     assert plain(r"\(\tau\) too small") == "τ too small"
 
 
-def test_what_is_hidden_on_the_screen_is_printed(small):
-    solution = '<details class="hide"><summary>Show</summary><pre>answer</pre></details>'
-    text = document(small(more=solution), ["book/a"])
+def test_solutions_are_printed_and_the_code_of_figures_is_not(small):
+    hidden = '<div class="{}"><details class="hide"><summary>Show</summary>{}</details></div>'
+    cells = hidden.format("tag_hide-cell", "answer") + hidden.format("tag_hide-input", "plot()")
+    text = document(small(more=cells), ["book/a"])
     assert "answer" in text
+    assert "plot()" not in text
     assert "<details" not in text
     assert "Show" not in text
