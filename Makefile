@@ -67,7 +67,8 @@ pdf: book  ## print every page, and the whole book, with Chromium
 	$(BIN)/python tests/print_book.py _build/html _build/pdf
 
 notebooks: $(READY)  ## format every notebook, execute it in place, strip it
-	notebooks=$$($(BIN)/python tests/toc.py) && \
+	@# Sorted: the ledger and the index, which read the chapters, come after them.
+	notebooks=$$($(BIN)/python tests/toc.py | sort) && \
 	$(BIN)/ruff format $$notebooks && \
 	$(BIN)/jupyter nbconvert --log-level=WARN --CoalesceStreamsPreprocessor.enabled=True --to notebook --execute --inplace $$notebooks && \
 	$(STRIP) $$notebooks

@@ -39,8 +39,17 @@ def test_bad_claims_are_refused(claim, measured, bound, relation, message):
         claims.check(claim, measured=measured, bound=bound, relation=relation)
 
 
-def test_nothing_measured_has_infinite_slack():
+def test_nothing_measured_has_unlimited_slack(capsys):
     assert claims.check("T1-leak", measured=0, bound=1).slack == float("inf")
+    assert capsys.readouterr().out.endswith("holds (slack unlimited)\n")
+
+
+@pytest.mark.parametrize(
+    ("slack", "text"),
+    [(1, "1x"), (1.04, "1x"), (1.96, "2x"), (24.4, "24x"), (99.9, "100x"), (35097, "35,000x")],
+)
+def test_slack_has_two_digits_and_no_exponent(slack, text):
+    assert claims.slack_text(slack) == text
 
 
 def test_printed_lines_are_read_back(tmp_path, capsys):

@@ -129,8 +129,16 @@ class Record:
         verdict = "holds" if self.holds else "FAILS"
         return (
             f"[{self.id}] measured {self.measured:.3g} {self.relation} {self.bound:.3g} bound: "
-            f"{verdict} (slack {self.slack:.2g}x)"
+            f"{verdict} (slack {slack_text(self.slack)})"
         )
+
+
+def slack_text(slack):
+    """Return a slack as the book prints it: with two digits, and without an exponent."""
+    if math.isinf(slack):
+        return "unlimited"
+    rounded = float(f"{slack:.2g}")
+    return f"{rounded:g}x" if rounded < 100 else f"{rounded:,.0f}x"
 
 
 def check(claim_id, *, measured, bound, relation="<="):
@@ -169,7 +177,7 @@ def check(claim_id, *, measured, bound, relation="<="):
 
 LINE = re.compile(
     r"^\[(?P<id>[^\]]+)\] measured (?P<measured>\S+) (?P<relation>[<>]=?) (?P<bound>\S+) bound: "
-    r"holds \(slack .*x\)$",
+    r"holds \(slack [^)]+\)$",
     re.MULTILINE,
 )
 """What `check` prints: the only copy of a measured number."""

@@ -8,7 +8,7 @@ import math
 from dataclasses import asdict
 from pathlib import Path
 
-from .claims import CLAIMS, RESULTS, recorded
+from .claims import CLAIMS, RESULTS, recorded, slack_text
 from .errors import ClaimError
 
 RELATION_SIGNS = {"<=": "≤", ">=": "≥"}
@@ -101,7 +101,7 @@ def summary(entries):
     rows = ["| | result | status | checks | tightest slack |", "| - | - | - | - | - |"]
     for entry in entries:
         slacks = [_slack(record) for record in _records(entry)]
-        count, tightest = len(slacks), f"{min(slacks):.2g}" if slacks else ""
+        count, tightest = len(slacks), slack_text(min(slacks)) if slacks else ""
         if not count:
             count = "of " + ", ".join(_results_of(entry["rests_on"])) if entry["rests_on"] else 0
         rows.append(
@@ -140,7 +140,7 @@ def details(entry):
                 rows.append(
                     f"| [{check['id']}]({check['page']}.ipynb), {check['kind']}: "
                     f"{check['statement']} | {record['measured']:.3g} {relation} "
-                    f"{record['bound']:.3g} | {_slack(record):.2g} |"
+                    f"{record['bound']:.3g} | {slack_text(_slack(record))} |"
                 )
         parts.append("\n".join(rows))
     if entry["rests_on"]:
