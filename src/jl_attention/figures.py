@@ -54,7 +54,7 @@ def style():
     )
 
 
-def show_matrix(ax, matrix, title=None, vmin=0.0, vmax=None, cmap=ATTENTION_CMAP):
+def show_matrix(ax, matrix, title=None, vmin=0.0, vmax=None, cmap=ATTENTION_CMAP, norm=None):
     """Draw a matrix as an image: row 0 on top, queries down, keys across.
 
     Parameters
@@ -65,13 +65,16 @@ def show_matrix(ax, matrix, title=None, vmin=0.0, vmax=None, cmap=ATTENTION_CMAP
     vmin, vmax : float, optional
         Ends of the colour scale; `vmax` is the largest entry if None.
     cmap : str, optional
+    norm : matplotlib.colors.Normalize, optional
+        Another colour scale, in place of `vmin` and `vmax`.
 
     Returns
     -------
     matplotlib.image.AxesImage
     """
     dense = matrix.toarray() if hasattr(matrix, "toarray") else np.asarray(matrix)
-    image = ax.imshow(dense, cmap=cmap, vmin=vmin, vmax=vmax, interpolation="nearest")
+    scale = {"vmin": vmin, "vmax": vmax} if norm is None else {"norm": norm}
+    image = ax.imshow(dense, cmap=cmap, interpolation="nearest", **scale)
     ax.set(xticks=[], yticks=[])
     ax.grid(False)
     for spine in ax.spines.values():

@@ -107,8 +107,9 @@ def image_problems(page):
         page,
         r"""
         const problems = [];
-        for (const image of document.querySelectorAll("main img:not(.toggler)")) {
-          // ".toggler": the plus and minus of Sphinx's module index, which say it in one sign
+        // Not the signs of the theme: the plus and minus of the module index, logos on buttons.
+        const pictures = "main img:not(.toggler, .bd-header-article img)";
+        for (const image of document.querySelectorAll(pictures)) {
           const words = image.alt.trim().split(/\s+/).filter(Boolean);
           if (!image.complete || !image.naturalWidth) problems.push("not loaded: " + image.src);
           if (words.length < 8 || /[$\\]/.test(image.alt))
