@@ -134,7 +134,18 @@ class Record:
 
 
 def slack_text(slack):
-    """Return a slack as the book prints it: with two digits, and without an exponent."""
+    """Return a slack as the book prints it: with two digits, and without an exponent.
+
+    Parameters
+    ----------
+    slack : float
+        At least 0; may be infinite.
+
+    Returns
+    -------
+    str
+        As in "2.4x", "35,000x" or "unlimited".
+    """
     if math.isinf(slack):
         return "unlimited"
     rounded = float(f"{slack:.2g}")

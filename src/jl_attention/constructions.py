@@ -114,7 +114,7 @@ class Construction:
 
     @classmethod
     def load(cls, path, **limits):
-        """Read a construction that `save` wrote; see `files.load`."""
+        """Read a construction that `save` wrote; arguments and `FileError` as in `files.load`."""
         return cls(**files.load(path, **limits))
 
     def to_torch(self, *, dtype=None, device=None):
