@@ -5,7 +5,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 import jl_attention as jla
-from jl_attention import claims
+from jl_attention_book import claims
 
 
 def test_a_claim_that_holds_prints_one_line(capsys):

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 
 import jl_attention as jla
-from jl_attention import datasets, targets
-from jl_attention.datasets import column_use, entries_for_mass, jaccard, top_columns
+from jl_attention import targets
+from jl_attention_book import datasets
+from jl_attention_book.datasets import column_use, entries_for_mass, jaccard, top_columns
 
 
 @pytest.fixture(scope="module")

@@ -139,7 +139,7 @@ def test_the_install_cell_fetches_the_book_once(tmp_path):
 @pytest.mark.parametrize("notebook", notebooks())
 def test_the_extra_for_elsewhere_has_all_that_a_notebook_imports(notebook):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    provided = {"ipython", "jl-attention"} | {
+    provided = {"ipython", "jl-attention", "jl-attention-book"} | {
         canonicalize_name(Requirement(line).name)
         for line in project["dependencies"] + project["optional-dependencies"]["notebooks"]
     }

@@ -12,8 +12,8 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 from toc import ROOT
 
 import jl_attention as jla
-from jl_attention.claims import CLAIMS, RESULTS, recorded
-from jl_attention.ledger import details, ledger, summary, totals
+from jl_attention_book.claims import CLAIMS, RESULTS, recorded
+from jl_attention_book.ledger import details, ledger, summary, totals
 
 BOOK = ROOT / "book"
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import jl_attention as jla
-from jl_attention import datasets, minilm
+from jl_attention_book import datasets, minilm
 
 HALF_ULP = 2.0**-10
 """Two neighbouring float16 numbers differ by at most this relative amount (unless subnormal)."""
@@ -237,7 +237,7 @@ def test_a_short_text_is_refused(monkeypatch):
 
 
 def test_the_package_does_not_load_the_module_on_import():
-    """`python -m jl_attention.minilm` would warn if the package had imported it already."""
+    """`python -m jl_attention_book.minilm` would warn if the package had imported it already."""
     source = importlib.util.find_spec("jl_attention").loader.get_source("jl_attention")
     assert "minilm" not in source
 

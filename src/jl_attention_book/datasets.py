@@ -2,7 +2,7 @@
 
 The extract holds queries, keys and the largest attention weights of a trained encoder with 6 layers
 of 12 heads of query dimension 32, on texts of L = 128 tokens. ``data/README.md`` says what each of
-its arrays is, `jl_attention.minilm` computes it. Layers, heads and tokens count from 0.
+its arrays is, `jl_attention_book.minilm` computes it. Layers, heads and tokens count from 0.
 """
 
 import json
@@ -13,8 +13,8 @@ import numpy as np
 from scipy import sparse
 from scipy.special import softmax
 
-from .errors import ParameterError, check_choice, check_int, check_real
-from .targets import normalize_rows
+from jl_attention.errors import ParameterError, check_choice, check_int, check_real
+from jl_attention.targets import normalize_rows
 
 EXTRACT = "minilm_attention_extract.npz"
 

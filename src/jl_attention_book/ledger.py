@@ -8,8 +8,9 @@ import math
 from dataclasses import asdict
 from pathlib import Path
 
+from jl_attention.errors import ClaimError
+
 from .claims import CLAIMS, RESULTS, recorded, slack_text
-from .errors import ClaimError
 
 RELATION_SIGNS = {"<=": "≤", ">=": "≥"}
 

@@ -1,0 +1,1 @@
+"""One module a theorem: its construction, its required dimension, its failure probability."""

@@ -1,0 +1,1 @@
+"""Laws and bounds: what the theorems say, as functions. No algorithm lives here."""

@@ -1,0 +1,77 @@
+"""The book's table of smallest dimensions, measured by `jl_attention.search`.
+
+``python -m jl_attention_book.sweeps -o TABLE.csv`` recomputes it.
+"""
+
+import argparse
+import csv
+import os
+import sys
+import tempfile
+from dataclasses import asdict
+
+import numpy as np
+
+from jl_attention import targets
+from jl_attention.search import smallest_dim
+
+LOOSE = {"max_ratio": 1.0, "ratio_error": 1.0, "leak": 0.5}
+STRICT = {"max_ratio": 2.0, "ratio_error": 0.1, "leak": 0.01}
+SEEDS = 15
+
+
+def sweep():
+    """Yield the problems of the book's table: dicts with a sweep's name and its parameters."""
+    for length in 2 ** np.arange(6, 15):
+        for method in ("svd_projection", "row_projection", "interpolate"):
+            if method == "svd_projection" and length > 4096:
+                continue  # its dense decomposition takes O(L^3)
+            yield {"sweep": "length", "method": method, "length": length, "row_nnz": 2, **LOOSE}
+    for length in 2 ** np.arange(6, 11):
+        for method in ("svd_projection", "row_projection"):
+            yield {"sweep": "strict", "method": method, "length": length, "row_nnz": 4, **STRICT}
+    base = {"length": 512, "row_nnz": 4, "max_ratio": 2.0, "ratio_error": 0.5, "leak": 0.05}
+    for method in ("svd_projection", "row_projection"):
+        for name, values in (
+            ("row_nnz", (1, 2, 4, 8, 16, 32)),
+            ("max_ratio", (1.0, 2.0, 8.0, 32.0, 128.0)),
+            ("ratio_error", (0.05, 0.1, 0.2, 0.5, 1.0)),
+            ("leak", (0.5, 0.1, 0.01, 1e-3, 1e-4)),
+        ):
+            for value in values:
+                yield {"sweep": name, "method": method, **base, name: value}
+
+
+def solve(problem, seeds=SEEDS):
+    """Return the row of the table for one problem of `sweep`: its parameters and what was found."""
+    keys = ("length", "row_nnz", "max_ratio")
+    target = targets.regular(*(problem[key] for key in keys), rng=0)
+    precision = {key: problem[key] for key in ("ratio_error", "leak")}
+    found = asdict(smallest_dim(target, problem["method"], **precision, seeds=seeds))
+    del found["dims"]
+    return {**problem, "seeds": seeds, **found}
+
+
+def main(arguments=None):
+    """Recompute the table of the book: ``python -m jl_attention_book.sweeps -o TABLE.csv``."""
+    parser = argparse.ArgumentParser(
+        prog="python -m jl_attention_book.sweeps", description=main.__doc__
+    )
+    parser.add_argument("-o", "--output", required=True, help="the table, written atomically")
+    parser.add_argument("--longest", type=int, default=16_384, help="skip longer sequences")
+    options = parser.parse_args(arguments)
+    rows = []
+    for problem in sweep():
+        if problem["length"] <= options.longest:
+            rows.append(solve(problem))
+            print(*rows[-1].values(), file=sys.stderr)
+    folder = os.path.dirname(os.path.abspath(options.output))
+    with tempfile.NamedTemporaryFile("w", dir=folder, newline="", delete=False) as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(file.name, options.output)
+
+
+if __name__ == "__main__":
+    main()
