@@ -17,13 +17,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from scipy import linalg, sparse
-from scipy.sparse import csgraph
 from scipy.special import softmax
 
 from . import attention, files
 from .dimensions import required_dim_for_target
 from .errors import ConstructionError, ParameterError, check_choice, check_int, check_real
+from .factorisation import balanced_factors, connected_blocks
 from .logits import check_precision, target_logits
 from .max_margin import max_margin
 from .moment_curve import moment_curve
@@ -267,8 +266,9 @@ def _check_memory(length, dim, dtype):
 def svd_projection(B, dim, rng, dtype=np.float64):
     """Project the balanced halves of B's singular value decomposition (Theorem T1).
 
-    B = U Sigma V^T; X1 = U Sigma^(1/2) G^T, X2 = V Sigma^(1/2) G^T with G an m x L Gaussian
-    matrix of variance 1/m, so that X1 X2^T has mean B.
+    B = U Sigma V^T; X1 = U Sigma^(1/2) V^T G^T, X2 = V Sigma^(1/2) V^T G^T with G an m x L
+    Gaussian matrix of variance 1/m, so that X1 X2^T has mean B. The rotation V^T changes nothing
+    in the law and makes the result a function of B and G alone, see `factorisation`.
 
     Rows and columns of B that no chain of nonzeros connects are decomposed on their own, so a
     block pattern costs the sum of its blocks; a connected one costs a dense SVD, O(L^3) time and
@@ -290,28 +290,12 @@ def svd_projection(B, dim, rng, dtype=np.float64):
     length = B.shape[0]
     queries = np.zeros((length, dim), dtype=dtype)
     keys = np.zeros((length, dim), dtype=dtype)
-    for rows, columns in _connected_blocks(B):
-        U, sigma, Vt = linalg.svd(B[rows][:, columns].toarray(), full_matrices=False)
-        root = np.sqrt(sigma)
-        projection = _gaussian(len(sigma), dim, rng, dtype) / np.sqrt(dim, dtype=dtype)
-        queries[rows] = (U * root).astype(dtype) @ projection
-        keys[columns] = (Vt.T * root).astype(dtype) @ projection
+    for rows, columns in connected_blocks(B):
+        left, right = balanced_factors(B[rows][:, columns].toarray())
+        projection = _gaussian(left.shape[1], dim, rng, dtype) / np.sqrt(dim, dtype=dtype)
+        queries[rows] = left.astype(dtype) @ projection
+        keys[columns] = right.astype(dtype) @ projection
     return queries, keys
-
-
-def _connected_blocks(B):
-    """Yield (rows, columns) of the connected components of B's bipartite graph of nonzeros."""
-    length = B.shape[0]
-    graph = sparse.block_array([[None, B], [B.T, None]], format="csr")
-    count, labels = csgraph.connected_components(graph, directed=False)
-    row_order, column_order = (np.argsort(part, kind="stable") for part in np.split(labels, 2))
-    row_ends = np.searchsorted(labels[:length][row_order], np.arange(count + 1))
-    column_ends = np.searchsorted(labels[length:][column_order], np.arange(count + 1))
-    for block in range(count):
-        rows = row_order[row_ends[block] : row_ends[block + 1]]
-        columns = column_order[column_ends[block] : column_ends[block + 1]]
-        if len(rows):  # a column without nonzeros is a component of its own; its key stays zero
-            yield rows, columns
 
 
 def row_projection(B, dim, rng, dtype=np.float64):

@@ -9,11 +9,12 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import linalg, sparse, stats
+from scipy import sparse, stats
 
 from .constructions import interpolate
 from .dimensions import required_dim_for_target
 from .errors import ConstructionError, ParameterError, check_choice, check_int, check_real
+from .factorisation import balanced_factors
 from .logits import check_precision, target_logits
 from .precision import measure
 from .targets import check_target
@@ -99,8 +100,7 @@ class LogitSampler:
         self.method = method
         self.B = target_logits(check_target(target), logit_scale)
         if method == "svd_projection":
-            U, sigma, Vt = linalg.svd(self.B.toarray())
-            self.left, self.right = U * np.sqrt(sigma), Vt.T * np.sqrt(sigma)
+            self.left, self.right = balanced_factors(self.B.toarray())
         else:
             self.left, self.right = self.B, sparse.eye_array(self.B.shape[0], format="csr")
 
