@@ -10,7 +10,8 @@ from scipy import linalg, sparse
 
 import jl_attention as jla
 from jl_attention import factorisation
-from jl_attention.factorisation import balanced_factors, connected_blocks
+from jl_attention.factorisation import balanced_factors
+from jl_attention.methods.svd_projection import connected_blocks
 
 
 def with_singular_values(rng, left, right, values):
@@ -106,10 +107,12 @@ def test_a_zero_that_rounding_has_touched_is_a_zero():
 
 
 def test_the_blocks_of_a_matrix():
-    # Rows 0 and 2 meet in column 3; row 1 has columns 0 and 4; row 3 and columns 1, 2 are empty.
-    B = sparse.csr_array(([1.0, 1, 1, 1], ([0, 2, 1, 1], [3, 3, 0, 4])), shape=(5, 5))
+    # Rows 0 and 2 meet in column 3; row 1 has columns 0 and 4; columns 1 and 2 are empty.
+    B = sparse.csr_array(
+        np.array([[0, 0, 0, 7, 0], [2, 0, 0, 0, 3], [0, 0, 0, 1, 0]] + 2 * [[0, 0, 0, 1, 0]])
+    )
     blocks = [(rows.tolist(), columns.tolist()) for rows, columns in connected_blocks(B)]
-    assert blocks == [([0, 2], [3]), ([1], [0, 4])]
+    assert blocks == [([0, 2, 3, 4], [3]), ([1], [0, 4])]
 
 
 @pytest.mark.parametrize("length", [7, 40])

@@ -16,8 +16,7 @@ An isometry W leaves F W^T (F W^T)^T = F F^T as it is. So (left G^T, right G^T) 
 """
 
 import numpy as np
-from scipy import linalg, sparse
-from scipy.sparse import csgraph
+from scipy import linalg
 
 ZERO = 1e-12
 """Singular values below this share of the largest are rounding, and count as zero.
@@ -67,31 +66,3 @@ def balanced_factors(matrix):
     U, sigma, Vt = linalg.svd(matrix, full_matrices=False)
     root = np.sqrt(np.where(sigma > ZERO * sigma.max(initial=0), sigma, 0))
     return (U * root) @ Vt, (Vt.T * root) @ Vt
-
-
-def connected_blocks(B):
-    """Yield (rows, columns) of the connected components of B's bipartite graph of nonzeros.
-
-    Permuted, B is block-diagonal with these blocks, and `balanced_factors` may treat each by
-    itself. Rows and columns without nonzeros are in no block.
-
-    Parameters
-    ----------
-    B : scipy.sparse.csr_array, shape (L, L)
-
-    Yields
-    ------
-    rows, columns : ndarray of int
-        Sorted; in the order of the least row.
-    """
-    length = B.shape[0]
-    graph = sparse.block_array([[None, B], [B.T, None]], format="csr")
-    count, labels = csgraph.connected_components(graph, directed=False)
-    row_order, column_order = (np.argsort(part, kind="stable") for part in np.split(labels, 2))
-    row_ends = np.searchsorted(labels[:length][row_order], np.arange(count + 1))
-    column_ends = np.searchsorted(labels[length:][column_order], np.arange(count + 1))
-    for block in range(count):
-        rows = row_order[row_ends[block] : row_ends[block + 1]]
-        columns = column_order[column_ends[block] : column_ends[block + 1]]
-        if len(rows) and len(columns):
-            yield rows, columns
