@@ -15,7 +15,8 @@ from .projected import Projected
 class SVDProjection(Projected):
     """X1 = F P^T and X2 = H P^T with B = F H^T balanced (Theorem T1).
 
-    F = U Sigma^(1/2) V^T and H = V Sigma^(1/2) V^T. Attributes as in `Projected`.
+    F = U Sigma^(1/2) V^T and H = V Sigma^(1/2) V^T, see `factorisation`. Attributes as in
+    `Projected`.
     """
 
     name: ClassVar[str] = "svd_projection"
@@ -36,8 +37,9 @@ class SVDProjection(Projected):
         keys = np.zeros((B.shape[0], dim), dtype=dtype)
         for rows, columns in connected_blocks(B):
             left, right = balanced_factors(B[rows][:, columns].toarray())
-            queries[rows] = left.astype(dtype) @ projection[columns]
-            keys[columns] = right.astype(dtype) @ projection[columns]
+            codes = projection[columns[: left.shape[1]]]  # a block's own: columns are disjoint
+            queries[rows] = left.astype(dtype) @ codes
+            keys[columns] = right.astype(dtype) @ codes
         return queries, GivenCodes(keys)
 
 
