@@ -107,7 +107,7 @@ def test_required_dim_is_where_the_probability_passes_eta(law):
 
 def test_a_full_row_may_leak_once_it_has_fewer_nonzeros():
     # k = L = 64: a row may have 32 nonzeros and 32 places to leak to.
-    dim, tau = 100_000, 3.0
+    dim, tau = 200_000, 0.8
     norm = np.sqrt(2 * 64) * tau
     expected = 64 * 64 * 63 * np.exp(-dim * exponent(np.log(2), 0.0, norm))
     expected += 64 * 32 * 32 * np.exp(-dim * exponent(tau - np.log(2), -tau, norm))
