@@ -106,9 +106,14 @@ def test_required_dim_is_where_the_probability_passes_eta(law):
 
 
 def test_a_full_row_may_leak_once_it_has_fewer_nonzeros():
-    # k = L: rows with L/2 nonzeros have L^2/4 places to leak; 32 * 32 events a row.
-    bound = differences.failure_probability(10_000, 64, 64, ratio_error=1.0, leak=0.5)
-    assert bound > 0
+    # k = L = 64: a row may have 32 nonzeros and 32 places to leak to.
+    dim, tau = 200_000, 0.8
+    norm = np.sqrt(2 * 64) * tau
+    expected = 64 * 64 * 63 * np.exp(-dim * exponent(np.log(2), 0.0, norm))
+    expected += 64 * 32 * 32 * np.exp(-dim * exponent(tau - np.log(2), -tau, norm))
+    problem = {"ratio_error": 1.0, "leak": 0.5, "logit_scale": tau}
+    assert differences.failure_probability(dim, 64, 64, **problem) == pytest.approx(expected)
+    assert 1e-6 < expected < 0.1
     one = differences.failure_probability(3, 1, 1, ratio_error=1.0, leak=0.5)
     assert one == pytest.approx(0.0)
 
@@ -145,6 +150,22 @@ def test_expected_failures_are_a_known_sum():
     expected = 4 * (ratio + 2 * leaks.sum())
     actual = differences.expected_failures_for_target(dim, A, 0.5, leak, logit_scale=tau)
     assert actual == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_target_is_summed_over_its_rows_and_weights():
+    # Rows (1/3, 2/3, 0, 0): two events at r = log 2, two leaks at each of two entries.
+    A = np.tile([1 / 3, 2 / 3, 0, 0], (4, 1))
+    tau, dim, leak = 3.0, 3000, 0.3
+    b = np.array([tau, tau + np.log(2)])
+    norm = np.sqrt(2) * np.hypot(*b)
+    expected = 2 * np.exp(-dim * exponent(np.log(1.5), np.log(2), norm))
+    for value in b:
+        expected += 2 * np.exp(-dim * exponent(value + np.log(leak), -value, norm))
+    actual = differences.failure_probability_for_target(
+        dim, A, "row_projection", 0.5, leak, logit_scale=tau
+    )
+    assert actual == pytest.approx(4 * expected, rel=1e-6)
+    assert 1e-6 < actual < 0.5
 
 
 @pytest.mark.parametrize("law", ["exact", "orthogonal"])

@@ -69,6 +69,13 @@ def test_a_uniform_row_attains_the_bound_when_the_leak_is_large():
     )
 
 
+def test_the_mass_off_the_support_is_bounded_by_the_smallest_weight():
+    # eps1 = 0.5, eps2 = 0.2: x = 2 * 0.2 * min(1.5 * 0.1, 1/2) = 0.06; with eps1 = 9, 0.2.
+    A = np.tile([0.9, 0.1, 0, 0], (4, 1))
+    assert tv.total_variation_bound(A, 0.5, 0.2) == pytest.approx(tv.joint_bound(0.5, 0.06))
+    assert tv.total_variation_bound(A, 9.0, 0.2) == pytest.approx(tv.joint_bound(9.0, 0.2))
+
+
 @given(st.integers(2, 10**6), st.floats(0, 1), st.floats(0.001, 0.99), st.floats(0, 2))
 def test_the_leak_asked_for_gives_the_total_variation(length, share, wanted, ratio_error):
     row_nnz = max(1, int(share * (length - 1)))
