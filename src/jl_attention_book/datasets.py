@@ -14,7 +14,18 @@ from scipy import sparse
 from scipy.special import softmax
 
 from jl_attention.errors import ParameterError, check_choice, check_int, check_real
-from jl_attention.targets import normalize_rows
+from jl_attention.targets import normalize_rows, top_columns
+
+__all__ = [
+    "EXTRACT",
+    "MiniLM",
+    "column_use",
+    "entries_for_mass",
+    "jaccard",
+    "load_minilm",
+    "load_texts",
+    "top_columns",
+]
 
 EXTRACT = "minilm_attention_extract.npz"
 
@@ -45,30 +56,6 @@ def entries_for_mass(attention, mass=0.9):
     mass = check_real("mass", mass, above=0, below=1)
     held = np.cumsum(-np.sort(-attention, axis=-1), axis=-1)
     return 1 + (held[..., :-1] < mass).sum(axis=-1)
-
-
-def top_columns(attention, row_nnz):
-    """Return the columns of the `row_nnz` largest entries of each row, largest first.
-
-    Ties are broken in favour of the lower column index.
-
-    Parameters
-    ----------
-    attention : ndarray, shape (..., L, L)
-    row_nnz : int
-        k, between 1 and L.
-
-    Returns
-    -------
-    ndarray of int, shape (..., L, k)
-
-    Raises
-    ------
-    ParameterError
-        `row_nnz` is out of range.
-    """
-    row_nnz = check_int("row_nnz", row_nnz, maximum=attention.shape[-1])
-    return np.argsort(-attention, axis=-1, kind="stable")[..., :row_nnz]
 
 
 def column_use(columns):

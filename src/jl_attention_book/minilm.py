@@ -16,7 +16,6 @@ import argparse
 import hashlib
 import itertools
 import math
-import os
 from importlib import metadata
 from pathlib import Path
 
@@ -24,6 +23,7 @@ import numpy as np
 from scipy.special import erf, softmax
 
 from jl_attention.errors import JLAttentionError, ParameterError
+from jl_attention.interop.atomic import write_atomically
 
 from .datasets import column_use, entries_for_mass, jaccard, load_texts, top_columns
 
@@ -261,14 +261,7 @@ def write_npz(path, arrays):
 
     The same arrays give the same bytes, as NumPy puts a fixed date on the members.
     """
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "xb") as file:
-            np.savez_compressed(file, **arrays)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
 
 
 def main(argv=None):
