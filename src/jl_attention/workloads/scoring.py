@@ -118,13 +118,8 @@ def as_selection(value, length):
 def _rows(rows, pattern, max_rows):
     """Return the rows of a head to score."""
     if rows is not None:
-        rows = np.unique(np.asarray(rows))
-        if (
-            rows.dtype.kind not in "iu"
-            or not len(rows)
-            or rows[0] < 0
-            or rows[-1] >= pattern.length
-        ):
+        rows, last = np.unique(np.asarray(rows)), pattern.length - 1
+        if rows.dtype.kind not in "iu" or not len(rows) or rows[0] < 0 or rows[-1] > last:
             raise ParameterError(f"rows: must be integers between 0 and {last}")
         return rows
     asking = pattern.planted_rows()
