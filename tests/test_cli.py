@@ -120,7 +120,7 @@ def test_errors_say_what_is_wrong(arguments, code, message, target, tmp_path, ca
 
 
 def test_a_construction_for_another_length_is_refused(target, tmp_path, capsys):
-    other = jla.construct(jla.targets.permutation(8, rng=0), dim=8)
+    other = jla.construct(jla.targets.permutation(8, rng=0), dim=8, rng=0)
     files.save(other, tmp_path / "built.npz")
     assert main(["measure", str(tmp_path / "built.npz"), target]) == BAD_INPUT
     assert "is for 8 tokens" in capsys.readouterr().err

@@ -238,8 +238,8 @@ def test_a_short_text_is_refused(monkeypatch):
 
 def test_the_package_does_not_load_the_module_on_import():
     """`python -m jl_attention_book.minilm` would warn if the package had imported it already."""
-    source = importlib.util.find_spec("jl_attention").loader.get_source("jl_attention")
-    assert "minilm" not in source
+    source = importlib.util.find_spec("jl_attention_book").loader.get_source("jl_attention_book")
+    assert "import" not in source
 
 
 # --- The model itself, where it is installed ------------------------------------------------------
@@ -253,7 +253,9 @@ def weights():
 
 @pytest.fixture(scope="module")
 def committed():
-    with np.load(files(jla) / "data" / datasets.EXTRACT, allow_pickle=False) as stored:
+    with np.load(
+        files("jl_attention_book") / "data" / datasets.EXTRACT, allow_pickle=False
+    ) as stored:
         return dict(stored)
 
 

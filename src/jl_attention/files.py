@@ -201,7 +201,7 @@ _TARGET_READERS = {".npz": _read_npz_target, ".mtx": _read_mtx_target, ".npy": _
 # --- Constructions -------------------------------------------------------------------------------
 
 
-def save(built, path):
+def save(built, path, *, full=True):
     """Write a construction as ``.npz`` or ``.safetensors``, atomically.
 
     The file appears whole or not at all; one that was there before is replaced.
