@@ -10,12 +10,12 @@ from scipy.special import softmax
 
 import jl_attention as jla
 from jl_attention import targets
+from jl_attention.targets import top_columns
 from jl_attention_book import attention_statistics as stats
 from jl_attention_book.attention_statistics import (
     column_use,
     entries_for_mass,
     jaccard,
-    top_columns,
     top_entries,
     top_variation,
 )

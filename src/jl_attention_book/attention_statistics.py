@@ -11,8 +11,8 @@ import numpy as np
 from scipy.special import softmax
 
 import jl_attention as jla
-from jl_attention.errors import check_int, check_real
-from jl_attention.targets import from_attention
+from jl_attention.errors import check_real
+from jl_attention.targets import from_attention, top_columns
 
 MASSES = (0.8, 0.9, 0.95)
 """Shares of a row's mass whose entries are counted."""
@@ -66,32 +66,8 @@ def entries_for_mass(attention, mass=0.9):
     return 1 + (held[..., :-1] < mass).sum(axis=-1)
 
 
-def top_columns(attention, row_nnz):
-    """Return the columns of the `row_nnz` largest entries of each row, largest first.
-
-    Ties are broken in favour of the lower column index.
-
-    Parameters
-    ----------
-    attention : ndarray, shape (..., L)
-    row_nnz : int
-        k, between 1 and L.
-
-    Returns
-    -------
-    ndarray of int, shape (..., k)
-
-    Raises
-    ------
-    ParameterError
-        `row_nnz` is out of range.
-    """
-    row_nnz = check_int("row_nnz", row_nnz, maximum=attention.shape[-1])
-    return np.argsort(-attention, axis=-1, kind="stable")[..., :row_nnz]
-
-
 def top_entries(attention, row_nnz):
-    """Return the columns of `top_columns` and the entries there, each of shape (..., k)."""
+    """Return the `row_nnz` largest entries of each row: their columns and values, (..., k) each."""
     columns = top_columns(attention, row_nnz)
     return columns, np.take_along_axis(attention, columns, axis=-1)
 
@@ -117,7 +93,7 @@ def column_use(columns, length=None):
     Parameters
     ----------
     columns : ndarray of int, shape (..., rows, k)
-        The support of each row, as `top_columns` gives it.
+        The support of each row, as `jl_attention.targets.top_columns` gives it.
     length : int, optional
         L; the number of rows if None.
 

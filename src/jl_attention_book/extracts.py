@@ -6,7 +6,6 @@ of an extract; ``data/README.md`` says what each of them is.
 
 import argparse
 import hashlib
-import os
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from jl_attention.errors import JLAttentionError, ParameterError
+from jl_attention.interop.atomic import write_atomically
 
 from .attention_statistics import (
     CONTROLS,
@@ -166,14 +166,7 @@ def write_npz(path, arrays):
 
     The same arrays give the same bytes, as NumPy puts a fixed date on the members.
     """
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "xb") as file:
-            np.savez_compressed(file, **arrays)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
 
 
 def run(program, compute, argv=None):
