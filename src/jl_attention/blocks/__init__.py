@@ -4,8 +4,9 @@
 head, and returns the hidden states for which the block's attention is these patterns.
 """
 
-from . import bounds, norms, queries, reference, rotary
+from . import bounds, families, norms, queries, reference, rotary
 from .compile import BlockReport, CompiledBlock, compile
+from .families import from_config
 from .rotary import Rope
 from .spec import BlockSpec
 
@@ -16,6 +17,8 @@ __all__ = [
     "Rope",
     "bounds",
     "compile",
+    "families",
+    "from_config",
     "norms",
     "queries",
     "reference",

@@ -127,7 +127,9 @@ def contrast_norm(spec, patterns):
 
     operator = LinearOperator((total, length), matvec=times, rmatvec=transposed, dtype=float)
     if min(total, length) == 1:
-        return float(np.linalg.norm(times(np.ones(1)) if length == 1 else transposed(np.ones(1)))), total
+        return float(
+            np.linalg.norm(times(np.ones(1)) if length == 1 else transposed(np.ones(1)))
+        ), total
     start = np.random.default_rng(0).standard_normal(min(total, length))
     norm = svds(operator, k=1, v0=start, return_singular_vectors=False)[0]
     return float(norm) * (1 + 1e-9), total
@@ -168,12 +170,15 @@ def alibi_price(spec, pattern, head):
 def check_floor(spec, patterns, heads, leak):
     """Raise `ConstructionError` if a bound forbids these patterns of one key head at this leak."""
     wanted = -math.log(leak)
-    price = max(alibi_price(spec, pattern, head) for pattern, head in zip(patterns, heads, strict=True))
+    price = max(
+        alibi_price(spec, pattern, head) for pattern, head in zip(patterns, heads, strict=True)
+    )
     limit = 2 * largest_logit(spec)
     if not math.isfinite(limit):
         return
     needs_gap = any(
-        (np.diff(pattern.indptr) < spec.visible_counts(pattern.shape[0])).any() for pattern in patterns
+        (np.diff(pattern.indptr) < spec.visible_counts(pattern.shape[0])).any()
+        for pattern in patterns
     )
     if not needs_gap:
         return

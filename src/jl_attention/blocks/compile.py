@@ -25,7 +25,7 @@ from .spec import BlockSpec
 LEVELS = (3.0, 6.0, 12.0, 24.0)
 """Logit scales that are tried for a row, the first that works, in units of log(1/leak)."""
 
-FREE_LEVEL = 30.0
+FREE_LEVEL = 10.0
 """A coordinate of every code, in units of their length, that stands for a shift of a row's logits.
 
 With QK-norm queries have to be short, and the shortest one finds its level itself.
@@ -174,7 +174,12 @@ class CompiledBlock:
             parts.append(measure_rows(M, self.patterns[head][rows]))
         ratio, leak, moved, lost = (np.concatenate(part) for part in zip(*parts, strict=True))
         return BlockReport(
-            float(ratio.max()), float(leak.max()), float(moved.max()), float(lost.max()), leak, moved
+            float(ratio.max()),
+            float(leak.max()),
+            float(moved.max()),
+            float(lost.max()),
+            leak,
+            moved,
         )
 
     def astype(self, dtype):
@@ -337,7 +342,7 @@ def check_patterns(spec, patterns):
     shapes = {pattern.shape for pattern in patterns if pattern is not None}
     if len(shapes) != 1:
         raise ParameterError(f"patterns: shapes {sorted(shapes)}; expected one and the same")
-    (length, _), = shapes
+    ((length, _),) = shapes
     if spec.causal:
         first = spec.first_visible(np.arange(length))
         for head, pattern in enumerate(patterns):
@@ -392,9 +397,9 @@ def _check_dim(spec, dim, heads, patterns):
 def _free_rows(spec, pattern, dim):
     """Return where the zero query does: more tokens than dimensions, all that the row sees, equal."""
     counts, start = np.diff(pattern.indptr), pattern.indptr[:-1]
-    equal = np.maximum.reduceat(pattern.data, start) <= np.minimum.reduceat(
-        pattern.data, start
-    ) * (1 + 1e-12)
+    equal = np.maximum.reduceat(pattern.data, start) <= np.minimum.reduceat(pattern.data, start) * (
+        1 + 1e-12
+    )
     whole = counts == spec.visible_counts(pattern.shape[0])
     return (counts > dim) & whole & equal & (not spec.alibi)
 
@@ -452,7 +457,9 @@ def _shortest_queries(spec, codes, pattern, head, gap, free, leak):
         return queries, int(corrected.sum())
     row = lost[np.argmax(np.nan_to_num(lengths[lost], nan=np.inf))]
     if np.isnan(lengths[row]):
-        raise _no_query(spec, head, np.nonzero(np.isnan(lengths))[0], len(codes), codes.shape[1], leak, True)
+        raise _no_query(
+            spec, head, np.nonzero(np.isnan(lengths))[0], len(codes), codes.shape[1], leak, True
+        )
     raise ConstructionError(
         f"head {head}, row {row}: needs |q| |k| scale = "
         f"{spec.logit_factor * lengths[row] * spec.qk_length:.4g} with these codes, but qk_norm makes "
@@ -666,7 +673,9 @@ def _projection(spec, vectors, kind, dim, rows):
     if spec.rope:
         head = spec.rope.unrotate(head, rows)
     if spec.qk_norm:
-        head *= math.sqrt(spec.head_dim / 2) * (spec.rope.factor if spec.rope else 1.0) / spec.qk_length
+        head *= (
+            math.sqrt(spec.head_dim / 2) * (spec.rope.factor if spec.rope else 1.0) / spec.qk_length
+        )
     return head[:, used]
 
 
@@ -682,7 +691,11 @@ def _system(spec, weights, wanted, dim):
     for kind, head in wanted:
         weight = weights[f"{kind}_proj.weight"][head * spec.head_dim : (head + 1) * spec.head_dim]
         bias = weights.get(f"{kind}_proj.bias")
-        bias = np.zeros(spec.head_dim) if bias is None else bias[head * spec.head_dim :][: spec.head_dim]
+        bias = (
+            np.zeros(spec.head_dim)
+            if bias is None
+            else bias[head * spec.head_dim :][: spec.head_dim]
+        )
         also = rest[weight[rest].any(axis=1) | (bias[rest] != 0)]
         at = np.append(used, also) if kind == "k" or spec.qk_norm else used
         rows.append(weight[at])

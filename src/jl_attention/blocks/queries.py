@@ -58,9 +58,7 @@ def capped_queries(codes, wanted, ceiling, certain=True):
     size = max(1, BLOCK_BYTES // (8 * length))
     for start in range(0, total, size):
         rows = np.arange(start, min(start + size, total))
-        queries[rows], corrected[rows] = _block(
-            codes, wanted[rows], ceiling(rows), certain
-        )
+        queries[rows], corrected[rows] = _block(codes, wanted[rows], ceiling(rows), certain)
     return queries, corrected
 
 
