@@ -146,23 +146,26 @@ def vertical_slash(length, rng=None, *, verticals=1, slashes=1, weight=1.0, sink
 
 
 def mid_prompt(
-    length, rng=None, *, count=2, needles=None, asking=None, weight=1.0, sink=1.0, local=1.0
+    length, rng=None, *, count=2, needles=None, asking=None, at=0.5, weight=1.0, sink=1.0, local=1.0
 ):
     """Return needles that only a stretch of tokens in mid-prompt asks for.
 
-    `needles` tokens of the second eighth are planted, L/256 if None; `asking` tokens from the
-    middle on, L/64 if None, attend to `count` of them each. Nothing before or after does.
-    Parameters otherwise, returns and errors as in `needles`.
+    `needles` tokens of the second eighth are planted, L/256 if None; `asking` consecutive tokens,
+    L/64 if None, attend to `count` of them each, and nothing before or after does. The stretch
+    begins at the share `at` of the prompt, between 1/4 and 1, or as late as it fits. Parameters
+    otherwise, returns and errors as in `needles`.
     """
     length = check_int("length", length, minimum=64)
     needles = max(length // 256, 4) if needles is None else needles
     needles = check_int("needles", needles, maximum=length // 8)
     count = check_int("count", count, maximum=needles)
     asking = check_int("asking", length // 64 if asking is None else asking, maximum=length // 4)
+    at = check_real("at", at, at_least=0.25, at_most=1)
+    start = min(int(at * length), length - asking)
     rng = np.random.default_rng(rng)
     hidden = length // 8 + rng.permutation(length // 8)[:needles]
     columns = np.full((length, count), -1)
-    for row in range(length // 2, length // 2 + asking):
+    for row in range(start, start + asking):
         columns[row] = rng.choice(hidden, count, replace=False)
     return _assemble(columns, weight, sink, local)
 
