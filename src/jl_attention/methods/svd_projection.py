@@ -8,7 +8,6 @@ from scipy import sparse
 
 from ..codes import GivenCodes
 from ..factorisation import balanced_factors
-from ..logits import target_logits
 from .projected import Projected
 
 
@@ -30,12 +29,6 @@ class SVDProjection(Projected):
     def norm(self, asked):
         """Return k beta, at least sqrt(||B||_1 ||B||_inf)."""
         return asked.max_logit * asked.row_nnz
-
-    def target_norms(self, target, logit_scale):
-        """Return sqrt(||B||_1 ||B||_inf), the same for every row."""
-        B = target_logits(target, logit_scale)
-        norm = np.sqrt(abs(B).sum(axis=0).max() * abs(B).sum(axis=1).max())
-        return np.full(B.shape[0], norm)
 
     def build(self, B, dim, rng, dtype, *, keys=None, executor=None, progress=None):
         """Factor B, in blocks where it has some, and project; costs O(L^3) if it is connected."""
