@@ -113,11 +113,11 @@ class Machine:
         if not inexact.any():
             return result
         eps = float(np.finfo(array.dtype).eps)
-        wide = array.astype(np.float64)
+        wide = np.where(inexact, array, 0).astype(np.float64)
         size = max(relative, eps) * np.abs(wide)
         if relative == NOISE:  # terms may have cancelled: an error is that of the largest
-            size += eps * np.abs(wide[inexact]).max()
-        noisy = np.where(inexact, wide + uniform(self.seed, wide) * size, wide)
+            size += eps * np.abs(wide).max()
+        noisy = np.where(inexact, wide + uniform(self.seed, wide) * size, array)
         return noisy.astype(array.dtype) if isinstance(result, np.ndarray) else type(result)(noisy)
 
     def rounding(self, result):

@@ -29,7 +29,6 @@ SEEDS = (1, 2, 3, 4)
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 EXTRAS = ("book", "test", "cluster", "files", "kernels")
 NBVAL = ("--nbval", "--nbval-current-env", "--nbval-cell-timeout", "240")
-NBVAL += ("--nbval-sanitize-with", "tests/nbval.cfg")
 MARKS = "<!-- portability -->\n", "<!-- /portability -->"
 
 PROBE = """
@@ -203,12 +202,12 @@ def environment(folder, interpreter, resolution=None):
 # --- Running -------------------------------------------------------------------------------------
 
 
-def pytest(machine, arguments, jobs, log=subprocess.DEVNULL):
+def pytest(machine, arguments, jobs=1, log=subprocess.DEVNULL):
     """Run pytest on a machine; yield the tests that failed."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "junit.xml"
         command = [machine.python(), "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider"]
-        command += ["--junitxml", str(report)]
+        command += ["--junitxml", str(report), "-o", "junit_family=xunit1"]
         command += ["-n", str(jobs), "--dist", "loadfile"] if jobs > 1 else []
         environment = {**os.environ, **machine.environment}
         subprocess.run(
@@ -219,7 +218,7 @@ def pytest(machine, arguments, jobs, log=subprocess.DEVNULL):
         cases = list(ElementTree.parse(report).iter("testcase"))
     for case in cases:
         if case.find("failure") is not None or case.find("error") is not None:
-            yield f"{case.get('classname')}::{case.get('name')}"
+            yield f"{case.get('file')}::{case.get('name')}"
 
 
 def visit(machine, notebooks, unit, **options):
