@@ -19,6 +19,7 @@ no set comes back. If z = 0 and r <= 0 on A, then v - N^T r = 0 proves that ther
 from dataclasses import dataclass, fields
 
 import numpy as np
+from scipy.linalg.lapack import dposv
 
 FREE, EQUALITY = -1, -2
 """What a slot of an active set holds, if not a token."""
@@ -34,9 +35,6 @@ COMPRESS = 0.6
 
 HAIR = 1e-14
 """Relative change of a Gram matrix's diagonal, without which twins would make it singular."""
-
-ROUGH = 1e-12
-"""An error of N q = values above this calls for iterative refinement."""
 
 
 @dataclass
@@ -88,16 +86,12 @@ def least_norm(normals, values):
     diagonal = np.arange(normals.shape[1])
     entries = gram[:, diagonal, diagonal]
     gram[:, diagonal, diagonal] = np.where(entries > 0, entries * (1 + HAIR), 1.0)
-    u = np.linalg.solve(gram, values[..., None])[..., 0]
+    u = values.copy()
+    for matrix, vector in zip(gram, u, strict=True):
+        dposv(matrix.T, vector, overwrite_a=True, overwrite_b=True)
     q = _combine(u, normals)
-    left = values - _apply(normals, q)
-    rough = np.nonzero(np.abs(left).max(axis=1, initial=0.0) > ROUGH)[0]
-    if len(rough):  # one step of iterative refinement
-        more = np.linalg.solve(gram[rough], left[rough][..., None])[..., 0]
-        u[rough] += more
-        q[rough] = _combine(u[rough], normals[rough])
-        left[rough] = values[rough] - _apply(normals[rough], q[rough])
-    return q, u, np.abs(left).max(axis=1, initial=0.0)
+    error = values - _apply(normals, q)
+    return q, u, np.abs(error).max(axis=1, initial=0.0)
 
 
 @dataclass

@@ -52,6 +52,9 @@ LONGEST = 1e9
 CERTAIN = 1e-10
 """Violation, relative to the gap, below which the solver leaves a candidate alone."""
 
+ROUGHLY = 1e-4
+"""The same in single precision, which comes first."""
+
 RANK = 1e-12
 """Singular values of the support's differences below this, relative to the largest, are zero."""
 
@@ -78,6 +81,9 @@ START = 0.75
 
 ENTERING = 4
 """One in so many of the dimensions left is filled by an exchange."""
+
+SAMPLE = 8
+"""Logits looked at for each token of the first active set."""
 
 FIRST = 2
 """Candidates of the first round, in units of m."""
@@ -309,12 +315,14 @@ class _Problem:
     """The rows' problems for one set of keys; the gap is 1 and the keys' entries are below 1."""
 
     def __init__(self, keys, backend):
-        self.keys, self.mean = keys, keys.mean(axis=0)
+        self.keys, self.rough_keys = keys, keys.astype(np.float32)
+        self.mean = keys.mean(axis=0)
 
     def solve(self, support, values, visible):
         """Return queries (n, m), NaN where not found, and {row: certificate or None}."""
         n, dim = len(support), self.keys.shape[1]
-        weakest = self.keys[support[np.arange(n), values.argmin(axis=1)]]
+        competing = _Competing(self.keys, support, visible, values)
+        weakest = self.keys[competing.weakest]
         D = self.keys[support] - weakest[:, None]
         equalities, p = _ratios(D, values)
         error = np.abs(np.einsum("nsm,nm->ns", D, p) - values).max(axis=1)
@@ -325,13 +333,18 @@ class _Problem:
             failed[int(row)] = self._dependency(support[row], D[row], values[row], p[row])
 
         rows = np.nonzero(reachable)[0]
-        competing = _Competing(self.keys, support, visible, weakest)
-        ranked = competing.logits(self._interpolating(equalities, p, weakest), np.arange(n))
-        queries[rows] = self._exchange(competing, equalities, ranked, rows)
-        rows = rows[np.isnan(queries[rows]).any(axis=1)]
-        queries[rows], blocked = self._one_by_one(competing, equalities, ranked, rows)
-        for row, combination in blocked.items():
-            failed[row] = combination and self._combination(*combination, support[row], values[row])
+        ranking = self._interpolating(equalities, p, weakest)
+        first = int(START * (dim - equalities.normals.shape[1]))
+        rough = _Competing(self.rough_keys, support, visible, values)
+        active = rough.roughly_largest(ranking[rows], rows, first)
+        _, active = self._exchange(rough, equalities, active, rows, ROUGHLY)
+        active = active[:, : (active >= 0).sum(axis=1).max(initial=0)]
+        queries[rows], _ = self._exchange(competing, equalities, active, rows, CERTAIN)
+        rows = rows[np.isnan(queries[rows, 0])]
+        if len(rows):
+            queries[rows], blocked = self._one_by_one(competing, equalities, ranking, rows)
+            for row, end in blocked.items():
+                failed[row] = end and self._combination(*end, support[row], values[row])
         return queries, failed
 
     def _interpolating(self, equalities, p, weakest):
@@ -345,39 +358,41 @@ class _Problem:
         missing = SCALE - np.einsum("nm,nm->n", p, centred)
         return p + (missing / np.where(squared > 0, squared, 1.0))[:, None] * direction
 
-    def _exchange(self, competing, equalities, ranked, rows):
-        """Exchange many active tokens at once; return the queries where it comes to rest, or NaN.
+    def _exchange(self, competing, equalities, active, rows, tolerance):
+        """Exchange many active tokens at once, in the precision of `competing`.
 
-        All negative multipliers leave, the worst violators enter, until there are neither.
+        All negative multipliers leave, the worst violators enter, until there are neither. Return
+        the queries where it comes to rest, NaN elsewhere, and the last active sets.
         """
-        dim = self.keys.shape[1]
-        result = np.full((len(rows), dim), np.nan)
-        left = np.arange(len(rows))
+        dim, fixed = self.keys.shape[1], equalities.normals.shape[1]
+        result, left = np.full((len(rows), dim), np.nan), np.arange(len(rows))
+        last = np.full((len(rows), 2 * dim), -1)
         equalities = equalities.take(rows)
         rank = equalities.normals.any(axis=2).sum(axis=1)
-        active = _largest(ranked[rows], max(1, int(START * (dim - equalities.normals.shape[1]))))
         for _ in range(EXCHANGES):
             if not len(left):
                 break
             at, on = rows[left], active >= 0
-            normals = competing.weakest[at, None] - self.keys[active]
-            normals *= on[..., None]
-            q, u, error = least_norm(
-                np.concatenate([equalities.normals, normals], axis=1),
-                np.hstack([equalities.values, on.astype(float)]),
-            )
-            kept = on & (u[:, -on.shape[1] :] >= 0)
-            excess = competing.excess(q, at, np.where(on, active, competing.support[at, :1]))
+            # An empty slot holds the weakest entry itself: its normal is zero.
+            tokens = np.where(on, active, competing.weakest[at, None])
+            slots = np.hstack([np.repeat(tokens[:, :1], fixed, axis=1), tokens])
+            normals = self.keys.take(slots, axis=0)
+            np.subtract(self.keys[competing.weakest[at], None], normals, out=normals)
+            normals[:, :fixed] = equalities.normals
+            q, u, error = least_norm(normals, np.hstack([equalities.values, on]))
+            kept = on & (u[:, fixed:] >= 0)
             room = np.maximum((dim - rank - kept.sum(axis=1)) // ENTERING, 1)
-            new, entered = _with_violators(active, kept, excess, room)
+            violators = competing.violators(q, at, tolerance, but=tokens)
+            new, entered = _with_violators(active, kept, *violators, room)
             moved = entered | (kept != on).any(axis=1)
-            done = ~moved & (error <= CERTAIN)
+            done = ~moved & (error <= tolerance)
             result[left[done]] = q[done]
+            last[left, : new.shape[1]], last[left, new.shape[1] :] = new[:, : 2 * dim], -1
             left, active, rank = left[moved], new[moved], rank[moved]
             equalities = equalities.take(moved)
-        return result
+        return result, last
 
-    def _one_by_one(self, competing, equalities, ranked, rows):
+    def _one_by_one(self, competing, equalities, ranking, rows):
         """Solve on candidates by Goldfarb and Idnani's method, with the violators added to them.
 
         Return queries, NaN where not found, and {row: the combination that blocks it, or None}.
@@ -386,13 +401,13 @@ class _Problem:
         result, blocked = np.full((len(rows), dim), np.nan), {}
         left = np.arange(len(rows))
         pairs = least_distance.start(equalities.take(rows))
-        tokens = _largest(ranked[rows], FIRST * dim)
+        tokens = competing.largest(ranking[rows], rows, FIRST * dim)
         for _ in range(CHECKS):
             if not len(left):
                 break
             at = rows[left]
             candidates = Candidates(
-                competing.weakest[at, None] - self.keys[tokens],
+                self.keys[competing.weakest[at], None] - self.keys[tokens],
                 tokens,
                 np.where(tokens >= 0, 1.0, -np.inf),
             )
@@ -401,13 +416,15 @@ class _Problem:
                 combination = pairs.combination(i, candidates, picks[i])
                 blocked[int(at[i])] = combination if outcome[i] == BLOCKED else None
             sound = least_distance.polish(pairs, CERTAIN)
-            excess = competing.excess(pairs.queries, at)
+            violators = competing.violators(pairs.queries, at, CERTAIN)
+            worst = np.zeros(len(at))
+            np.maximum.at(worst, violators[0], violators[2])
             allowed = TOLERANCE + rounding(dim, np.linalg.norm(pairs.queries, axis=1))
-            done = sound & (outcome == SOLVED) & (excess.max(axis=1) <= allowed)
+            done = sound & (outcome == SOLVED) & (worst <= allowed)
             result[left[done]] = pairs.queries[done]
             going = np.nonzero(~done & (outcome == SOLVED))[0]
-            room = np.full(len(going), dim)
-            tokens, _ = _with_violators(tokens[going], tokens[going] >= 0, excess[going], room)
+            tokens, _ = _with_violators(tokens, tokens >= 0, *violators, np.full(len(at), dim))
+            tokens = tokens[going]
             left, pairs, sound = left[going], pairs.take(going), sound[going]
             if not sound.all():
                 poor = pairs.take(~sound)
@@ -451,26 +468,57 @@ class _Problem:
 class _Competing:
     """Logits of a block of rows, -inf where a token does not compete."""
 
-    def __init__(self, keys, support, visible, weakest):
+    def __init__(self, keys, support, visible, values):
         self.columns = int(visible.max(initial=0))
-        self.keys, self.support, self.weakest = keys[: self.columns], support, weakest
+        self.keys, self.support = keys[: self.columns], support
+        self.weakest = support[np.arange(len(support)), values.argmin(axis=1)]
+        self.buffer = np.empty((len(support), self.columns), dtype=keys.dtype)
         self.visible = None if (visible == self.columns).all() else visible
 
     def logits(self, queries, rows):
         """Return the logits of these rows' queries, shape (n, columns)."""
-        logits = queries @ self.keys.T
+        queries = queries.astype(self.keys.dtype, copy=False)
+        logits = np.matmul(queries, self.keys.T, out=self.buffer[: len(rows)])
         np.put_along_axis(logits, self.support[rows], -np.inf, axis=1)
         if self.visible is not None:
             logits[np.arange(self.columns) >= self.visible[rows, None]] = -np.inf
         return logits
 
-    def excess(self, queries, rows, but=None):
-        """Return by how much each logit exceeds the weakest less the gap; -inf at tokens `but`."""
+    def violators(self, queries, rows, tolerance, but=None):
+        """Return where logits exceed that of the weakest less the gap, tokens `but` apart.
+
+        As places among the rows, tokens, and by how much.
+        """
         logits = self.logits(queries, rows)
         if but is not None:
             np.put_along_axis(logits, but, -np.inf, axis=1)
-        logits -= (np.einsum("nm,nm->n", self.weakest[rows], queries) - 1)[:, None]
-        return logits
+        bar = np.einsum("nm,nm->n", self.keys[self.weakest[rows]], queries) - 1
+        return _above(logits, bar, tolerance)
+
+    def largest(self, queries, rows, count):
+        """Return the tokens of each row's largest logits, -1 where there are fewer."""
+        logits = self.logits(queries, rows)
+        tokens = np.argpartition(logits, -min(count, self.columns), axis=1)[:, -count:]
+        return np.where(np.isneginf(np.take_along_axis(logits, tokens, axis=1)), -1, tokens)
+
+    def roughly_largest(self, queries, rows, count):
+        """Return some `count` tokens of large logits, told by those of every so-manieth token."""
+        logits = self.logits(queries, rows)
+        sample = logits[:, :: max(1, self.columns // (SAMPLE * max(count, 1)))]
+        rank = min(max(1, count * sample.shape[1] // self.columns), sample.shape[1])
+        bar = np.partition(sample, -rank, axis=1)[:, -rank]
+        bar = np.where(np.isneginf(bar), np.finfo(float).min, bar)
+        none = np.zeros((len(rows), 0), dtype=int)
+        return _with_violators(
+            none, none >= 0, *_above(logits, bar, 0.0), np.full(len(rows), count)
+        )[0]
+
+
+def _above(logits, bar, margin):
+    """Return where logits exceed a row's bar by more than the margin: place, token, excess."""
+    where = np.flatnonzero(logits > (bar + margin).astype(logits.dtype)[:, None])
+    place = where // logits.shape[1]
+    return place, where - place * logits.shape[1], logits.ravel()[where] - bar[place]
 
 
 def _ratios(D, values):
@@ -482,22 +530,13 @@ def _ratios(D, values):
     return equalities, _combine(equalities.values, equalities.normals)
 
 
-def _largest(logits, count):
-    """Return the tokens of each row's largest logits, -1 where there are fewer."""
-    count = min(count, logits.shape[1])
-    tokens = np.argpartition(logits, -count, axis=1)[:, -count:]
-    return np.where(np.isneginf(np.take_along_axis(logits, tokens, axis=1)), -1, tokens)
-
-
-def _with_violators(tokens, kept, excess, room):
+def _with_violators(tokens, kept, rows, violators, excess, room):
     """Return the kept tokens and the worst violators, `room` of them a row; and where there are any.
 
     -1 fills the rows up.
     """
-    n, columns = excess.shape
-    where = np.flatnonzero(excess > CERTAIN)
-    rows, violators = where // columns, where % columns
-    order = np.lexsort((violators, -excess[rows, violators], rows))
+    n = len(tokens)
+    order = np.argsort(rows + 1 / (1 + excess))  # by row, and the worst first
     rows, violators = rows[order], violators[order]
     counts = np.bincount(rows, minlength=n)
     place = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -506,8 +545,7 @@ def _with_violators(tokens, kept, excess, room):
     taken = kept.sum(axis=1)
     result = np.full((n, int((taken + np.minimum(counts, room)).max(initial=0))), -1)
     first = np.argsort(~kept, axis=1, kind="stable")[:, : taken.max(initial=0)]
-    result[:, : first.shape[1]] = np.where(
-        np.take_along_axis(kept, first, axis=1), np.take_along_axis(tokens, first, axis=1), -1
-    )
+    at = np.arange(n)[:, None]
+    result[:, : first.shape[1]] = np.where(kept[at, first], tokens[at, first], -1)
     result[rows, taken[rows] + place] = violators
     return result, counts > 0
