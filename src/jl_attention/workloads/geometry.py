@@ -15,6 +15,7 @@ what looks at coordinates: Quest's boxes, key norms, quantisation.
 import numpy as np
 from scipy import linalg, signal
 
+from ..codes import GaussianCodes, stream_key
 from ..errors import ParameterError, check_choice, check_int, check_real
 
 RANK_TOLERANCE = 1e-10
@@ -170,4 +171,5 @@ def whitening(keys):
 
 def _standard_normal(length, dim, rng):
     """Draw codes; the one place of this package that does."""
-    return rng.standard_normal((length, dim))
+    length, dim = check_int("length", length), check_int("dim", dim)
+    return GaussianCodes(length, dim, stream_key(rng)).array().copy()

@@ -124,7 +124,7 @@ def needles(length, rng=None, *, count=2, weight=1.0, sink=1.0, local=1.0):
     rng = np.random.default_rng(rng)
     tokens = np.arange(length)[:, None]
     columns = 1 + np.floor(rng.random((length, count)) * (tokens - 1)).astype(np.int64)
-    return _assemble(np.where(tokens > 1, columns, -1), weight, sink, local)
+    return _assemble(columns, weight, sink, local)
 
 
 def vertical_slash(length, rng=None, *, verticals=1, slashes=1, weight=1.0, sink=1.0, local=1.0):
@@ -141,28 +141,30 @@ def vertical_slash(length, rng=None, *, verticals=1, slashes=1, weight=1.0, sink
     offsets = np.exp(rng.uniform(np.log(8), np.log(length / 2), size=slashes)).astype(np.int64)
     tokens = np.arange(length)[:, None]
     columns = np.hstack([np.broadcast_to(lines, (length, verticals)), tokens - offsets])
-    columns = np.where(columns < tokens, columns, -1)
     return _assemble(columns, weight, sink, local)
 
 
 def mid_prompt(
-    length, rng=None, *, count=2, needles=None, asking=None, weight=1.0, sink=1.0, local=1.0
+    length, rng=None, *, count=2, needles=None, asking=None, at=0.5, weight=1.0, sink=1.0, local=1.0
 ):
     """Return needles that only a stretch of tokens in mid-prompt asks for.
 
-    `needles` tokens of the second eighth are planted, L/256 if None; `asking` tokens from the
-    middle on, L/64 if None, attend to `count` of them each. Nothing before or after does.
-    Parameters otherwise, returns and errors as in `needles`.
+    `needles` tokens of the second eighth are planted, L/256 if None; `asking` consecutive tokens,
+    L/64 if None, attend to `count` of them each, and nothing before or after does. The stretch
+    begins at the share `at` of the prompt, between 1/4 and 1, or as late as it fits. Parameters
+    otherwise, returns and errors as in `needles`.
     """
     length = check_int("length", length, minimum=64)
     needles = max(length // 256, 4) if needles is None else needles
     needles = check_int("needles", needles, maximum=length // 8)
     count = check_int("count", count, maximum=needles)
     asking = check_int("asking", length // 64 if asking is None else asking, maximum=length // 4)
+    at = check_real("at", at, at_least=0.25, at_most=1)
+    start = min(int(at * length), length - asking)
     rng = np.random.default_rng(rng)
     hidden = length // 8 + rng.permutation(length // 8)[:needles]
     columns = np.full((length, count), -1)
-    for row in range(length // 2, length // 2 + asking):
+    for row in range(start, start + asking):
         columns[row] = rng.choice(hidden, count, replace=False)
     return _assemble(columns, weight, sink, local)
 
@@ -174,12 +176,12 @@ def block_retrieval(length, rng=None, *, count=2, block=64, weight=1.0, sink=1.0
     returns and errors as in `needles`.
     """
     length, count = check_int("length", length, minimum=4), check_int("count", count)
-    block = check_int("block", block, minimum=2, maximum=length)
+    block = check_int("block", block, minimum=2, maximum=length // 2)
     rng = np.random.default_rng(rng)
     mine = np.arange(length) // block
     source = np.floor(rng.random(mine[-1] + 1) * np.arange(mine[-1] + 1)).astype(np.int64)
     columns = source[mine][:, None] * block + rng.integers(block, size=(length, count))
-    columns = np.where((mine[:, None] > 0) & (columns > 0), columns, -1)
+    columns[mine == 0] = -1  # the first block has no earlier one
     return _assemble(columns, weight, sink, local)
 
 
@@ -207,8 +209,7 @@ def induction(length, rng=None, *, repeats=8, weight=1.0, sink=1.0, local=1.0):
     repeats = check_int("repeats", repeats, minimum=2, maximum=length)
     rng = np.random.default_rng(rng)
     previous = _previous(rng.integers(-(-length // repeats), size=length))
-    after = np.where((previous >= 0) & (previous + 1 < np.arange(length)), previous + 1, -1)
-    return _assemble(after[:, None], weight, sink, local)
+    return _assemble(previous[:, None] + 1, weight, sink, local)
 
 
 def drifting_window(length, rng=None, *, rate=0.5, width=2, weight=1.0, sink=1.0, local=1.0):
@@ -221,7 +222,6 @@ def drifting_window(length, rng=None, *, rate=0.5, width=2, weight=1.0, sink=1.0
     rate = check_real("rate", rate, above=0, below=1)
     tokens = np.arange(length)[:, None]
     columns = np.floor(rate * tokens).astype(np.int64) + np.arange(width)
-    columns = np.where((columns > 0) & (columns < tokens), columns, -1)
     return _assemble(columns, weight, sink, local)
 
 
@@ -240,8 +240,7 @@ def heavy_hitters(length, rng=None, *, count=2, exponent=1.0, weight=1.0, sink=1
     total = np.cumsum(popularity)
     below = np.append(0, total[:-1])  # of the tokens before each one
     drawn = np.searchsorted(total, rng.random((length, count)) * below[:, None], side="right")
-    tokens = np.arange(length)[:, None]
-    return _assemble(np.where((tokens > 1) & (drawn < tokens), drawn, -1), weight, sink, local)
+    return _assemble(drawn, weight, sink, local)
 
 
 PATTERNS = {
@@ -285,15 +284,18 @@ def _previous(labels):
 
 
 def _assemble(columns, weight, sink, local):
-    """Return the pattern with these planted columns (-1: none) beside the trivial entries."""
+    """Return the pattern with these planted columns beside the trivial entries.
+
+    A column that is not strictly between token 0 and the row's own token plants nothing.
+    """
     weight = check_real("weight", weight, above=0)
     sink, local = (check_real(n, v, at_least=0) for n, v in (("sink", sink), ("local", local)))
     length, count = columns.shape
     tokens = np.arange(length)
-    # Planted ones first: where a planted token is also trivial, np.unique keeps it as planted.
     all_columns = np.hstack([columns, np.zeros((length, 1), dtype=np.int64), tokens[:, None]])
     weights = np.broadcast_to(np.append(np.full(count, weight), [sink, local]), all_columns.shape)
-    stored = (all_columns >= 0) & (weights > 0)
+    stored = weights > 0
+    stored[:, :count] = (columns > 0) & (columns < tokens[:, None])
     stored[0, -1] = True  # the first token has nothing but itself
     rows = np.broadcast_to(tokens[:, None], stored.shape)[stored]
     key, first = np.unique(rows * length + all_columns[stored], return_index=True)

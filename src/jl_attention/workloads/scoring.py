@@ -76,24 +76,48 @@ def score(selection, workload, *, rows=None, max_rows=MAX_ROWS):
     >>> wl.score(wl.selectors.exact_top_k(w.Q, w.K, budget=3), w).recall
     1.0
     """
-    selections = selection if isinstance(selection, (list, tuple)) else [selection]
-    if len(selections) != workload.heads:
-        raise ParameterError(f"selection: {len(selections)} for {workload.heads} query heads")
-    parts = []
-    for head, one in enumerate(selections):
-        one = as_selection(one, workload.length)
-        some = _rows(rows, workload.patterns[head], check_int("max_rows", max_rows))
+    return scores({"": selection}, workload, rows=rows, max_rows=max_rows)[""]
+
+
+def scores(selections, workload, *, rows=None, max_rows=MAX_ROWS):
+    """Score several selections; the logits of the rows are computed once for all of them.
+
+    Parameters
+    ----------
+    selections : dict
+        From a name to what `score` takes.
+    workload, rows, max_rows
+        As in `score`.
+
+    Returns
+    -------
+    dict of str to Score
+
+    Raises
+    ------
+    ParameterError
+        As `score`.
+    """
+    heads = {name: _per_head(one, workload) for name, one in selections.items()}
+    sums = {name: np.zeros(6) for name in heads}
+    count = 0
+    for head, pattern in enumerate(workload.patterns):
+        some = _rows(rows, pattern, check_int("max_rows", max_rows))
+        count += len(some)
         for block in row_blocks(len(some), 2 * workload.length, 2**26):
-            parts.append(_score_block(one, workload, head, some[block]))
-    planted, found, mass, error, kept, visible = np.sum(parts, axis=0)
-    count = sum(len(_rows(rows, pattern, max_rows)) for pattern in workload.patterns)
-    return Score(
-        recall=float(found / planted) if planted else 1.0,
-        mass=float(mass / count),
-        output_error=float(np.sqrt(error / count)),
-        pairs=float(kept / visible),
-        rows=count,
-    )
+            reference = _Reference(workload, head, some[block])
+            for name, of_heads in heads.items():
+                sums[name] += reference.score(of_heads[head])
+    found = {}
+    for name, (planted, kept_planted, mass, error, kept, visible) in sums.items():
+        found[name] = Score(
+            recall=float(kept_planted / planted) if planted else 1.0,
+            mass=float(mass / count),
+            output_error=float(np.sqrt(error / count)),
+            pairs=float(kept / visible),
+            rows=count,
+        )
+    return found
 
 
 def as_selection(value, length):
@@ -127,28 +151,42 @@ def _rows(rows, pattern, max_rows):
     return asking[at]
 
 
-def _score_block(selection, workload, head, rows):
-    """Return sums over rows: planted, found, mass, squared error, kept and visible pairs."""
-    kept = selection.mask(rows)
-    if not kept.any(axis=1).all():
-        row = rows[np.argmin(kept.any(axis=1))]
-        raise ParameterError(f"selection: row {row} of head {head} keeps no visible key")
-    pattern, logits = workload.patterns[head], workload.logits(head, rows)
+def _per_head(selection, workload):
+    """Return the `Selection` of each query head."""
+    selections = selection if isinstance(selection, (list, tuple)) else [selection]
+    if len(selections) != workload.heads:
+        raise ParameterError(f"selection: {len(selections)} for {workload.heads} query heads")
+    return [as_selection(one, workload.length) for one in selections]
+
+
+class _Reference:
+    """Rows of a workload, with all that every selection is compared with."""
+
+    def __init__(self, workload, head, rows):
+        pattern = workload.patterns[head]
+        self.head, self.rows, self.logits = head, rows, workload.logits(head, rows)
+        self.weights = _softmax(self.logits)
+        self.truth = pattern.truth[rows]
+        self.at = np.repeat(np.arange(len(rows)), np.diff(self.truth.indptr)), self.truth.indices
+        start, stop = pattern.truth.indptr[rows], pattern.truth.indptr[rows + 1]
+        parts = [pattern.planted[a:b] for a, b in zip(start, stop, strict=True)]
+        self.planted = np.concatenate(parts)
+
+    def score(self, selection):
+        """Return sums over rows: planted, found, mass, squared error, kept and visible pairs."""
+        kept = selection.mask(self.rows)
+        if not kept.any(axis=1).all():
+            row = self.rows[np.argmin(kept.any(axis=1))]
+            raise ParameterError(f"selection: row {row} of head {self.head} keeps no visible key")
+        mass = self.weights[kept].sum()
+        M = _softmax(np.where(kept, self.logits, -np.inf))
+        M[self.at] -= self.truth.data
+        found = kept[self.at][self.planted].sum()
+        visible = (self.rows + 1).sum()
+        return self.planted.sum(), found, mass, np.einsum("ij,ij->", M, M), kept.sum(), visible
+
+
+def _softmax(logits):
     weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-    mass = (np.where(kept, weights, 0).sum(axis=1) / weights.sum(axis=1)).sum()
-    # Shifted by its own maximum: what is kept may be far below the largest logit.
-    logits = np.where(kept, logits, -np.inf)
-    M = np.exp(logits - logits.max(axis=1, keepdims=True))
-    M /= M.sum(axis=1, keepdims=True)
-    truth = pattern.truth[rows]
-    row = np.repeat(np.arange(len(rows)), np.diff(truth.indptr))
-    M[row, truth.indices] -= truth.data
-    entries = _entries(pattern, rows)
-    found = kept[row, truth.indices][entries].sum()
-    return entries.sum(), found, mass, np.einsum("ij,ij->", M, M), kept.sum(), (rows + 1).sum()
-
-
-def _entries(pattern, rows):
-    """Return which stored entries of these rows of the truth are planted."""
-    start, stop = pattern.truth.indptr[rows], pattern.truth.indptr[rows + 1]
-    return np.concatenate([pattern.planted[a:b] for a, b in zip(start, stop, strict=True)])
+    weights /= weights.sum(axis=1, keepdims=True)
+    return weights

@@ -91,7 +91,8 @@ def vertical_slash(Q, K, *, verticals=1000, slashes=6096, last=64, first=30, nea
     """Keep the columns and diagonals that weigh most for the last queries: MInference.
 
     The causal softmax of the last `last` queries is summed by column and by offset i - j; the first
-    columns and the nearest offsets are forced, and the slashes are rounded to blocks (Jiang et al.
+    columns and the nearest offsets are forced. A block of queries keeps as many keys of a slash as
+    it has rows, those that its rows see it in; ``block=1`` keeps the slashes alone (Jiang et al.
     2024).
     """
     length = len(K)
@@ -102,12 +103,11 @@ def vertical_slash(Q, K, *, verticals=1000, slashes=6096, last=64, first=30, nea
     slash = np.nonzero(_largest(offset[None], check_int("slashes", slashes, minimum=0))[0])[0]
 
     def keep(rows):
-        blocks = np.zeros((len(rows), -(-length // block)), dtype=bool)
+        begins = np.zeros((len(rows), block + length + block), dtype=np.int32)
         for at, start in enumerate(rows // block * block):
-            # A block of queries sees a slash in one block of keys or across two.
-            for seen in (start - slash, start + block - 1 - slash):
-                blocks[at, seen[seen >= 0] // block] = True
-        return vertical | _expand(blocks, block, length)
+            begins[at, block + start - slash[slash < start + block]] = 1
+        seen = np.cumsum(begins, axis=1, out=begins)
+        return vertical | (seen[:, block : block + length] > seen[:, :length])
 
     return Selection(length, keep)
 

@@ -10,9 +10,9 @@ import numpy as np
 from scipy.optimize import nnls
 from scipy.special import softmax
 
-from ..constructions import interpolating_queries
 from ..errors import ConstructionError, ParameterError, check_choice, check_int, check_real
 from ..logits import target_logits
+from ..methods import interpolating_queries
 from . import certificate, storage
 from .certificate import measure_head, measure_rows, summarise, visible_logits
 from .formats import FORMATS, exact_formats, to_format
@@ -273,6 +273,8 @@ def make(
     check_choice("number_format", number_format, FORMATS)
     leak = check_real("leak", leak, above=0, below=1)
     kinds = _per_head(pattern, heads, kv_heads)
+    if rng is not None and not isinstance(rng, np.random.Generator):
+        rng = check_int("rng", rng, minimum=0)
     pattern_rng, key_rng = np.random.default_rng(rng).spawn(2)
     drawn = tuple(
         pattern_of(kind, length, part, options)
@@ -298,7 +300,7 @@ def make(
         "logit_scale": logit_scale,
         "leak": leak,
         "number_format": number_format,
-        "seed": int(rng) if isinstance(rng, (int, np.integer)) else None,
+        "seed": rng if isinstance(rng, int) else None,
     }
     return Workload(Q, K, drawn, summarise(reports, exact_formats(Q, K), sum(again)), settings)
 
