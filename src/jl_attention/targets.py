@@ -34,12 +34,14 @@ __all__ = [
     "block_diagonal",
     "causal_window",
     "check_target",
+    "choose_head",
     "column_counts",
     "from_attention",
     "from_edges",
     "from_graph",
     "from_mask",
     "normalize_rows",
+    "pad_rows",
     "permutation",
     "regular",
     "row_counts",
@@ -47,6 +49,7 @@ __all__ = [
     "row_sparse",
     "top_columns",
     "vertical_slash",
+    "with_self_loops",
 ]
 
 ROW_SUM_TOLERANCE = 1e-6
@@ -94,13 +97,14 @@ def check_target(target, *, name="target"):
     _check_entries(matrix, name)
     matrix.sum_duplicates()
     matrix.eliminate_zeros()
-    _check_rows(matrix, name)
+    binary = _is_binary(matrix)
+    _check_rows(matrix, name, binary)
     sums = _row_sums(matrix)
     off = ~(np.abs(sums - 1) <= ROW_SUM_TOLERANCE)
     if off.any():
         row = int(np.argmax(off))
         advice = "normalize_rows (--normalize) divides each row by its sum"
-        if (matrix.data == 1).all():
+        if binary:
             advice = f"it looks like a mask: {advice}, from_mask (--mask) reads other conventions"
         raise TargetError(
             f"{name}: row {row}: sums to {sums[row]:.9g}, not to 1 within {ROW_SUM_TOLERANCE:g}; "
@@ -139,13 +143,14 @@ def normalize_rows(weights, *, padding=None, name="weights"):
     """
     matrix = real_csr(weights, name)
     _check_entries(matrix, name)
+    binary = _is_binary(matrix)
     # Two steps, so that neither very large nor subnormal weights overflow.
     matrix.data /= np.repeat(_row_maxima(matrix), np.diff(matrix.indptr))
     matrix.sum_duplicates()
     matrix.eliminate_zeros()
     if padding is not None:
         matrix = _pad(matrix, padding, name)
-    _check_rows(matrix, name)
+    _check_rows(matrix, name, binary)
     matrix.data /= np.repeat(_row_sums(matrix), np.diff(matrix.indptr))
     matrix.eliminate_zeros()  # what has underflowed
     return matrix
@@ -159,24 +164,31 @@ def _check_entries(matrix, name):
     ):
         if bad.any():
             at = int(np.argmax(bad))
-            row = int(np.searchsorted(matrix.indptr, at, side="right")) - 1
+            row = _row_of(matrix, at)
             message = f"{name}: row {row}: entry {matrix.data[at]} in column {matrix.indices[at]}"
             if (matrix.data[bad] <= BLOCKED_LOGIT).all():
                 reason += ", as in an additive mask; from_mask (--mask additive) reads one"
             raise TargetError(f"{message} {reason}")
 
 
-def _check_rows(matrix, name):
+def _row_of(matrix, at):
+    """Return the row that the entry at a place of ``matrix.data`` is in."""
+    return int(np.searchsorted(matrix.indptr, at, side="right")) - 1
+
+
+def _check_rows(matrix, name, binary):
     """Refuse a matrix with an empty row, naming it."""
     empty = np.diff(matrix.indptr) == 0
     if empty.any():
-        mask = ""
-        if matrix.nnz and (matrix.data == 1).all():
-            mask = "; in a mask where 1 means masked, from_mask (--mask masked) reads it"
-        raise TargetError(
-            f"{name}: row {int(np.argmax(empty))}: has no nonzero entry; padding= (--padding) says "
-            f"what a padded token does{mask}"
-        )
+        advice = "padding= (--padding) says what a padded token does"
+        if binary:
+            advice += "; from_mask (--mask masked) reads a mask in which 1 means masked"
+        raise TargetError(f"{name}: row {int(np.argmax(empty))}: has no nonzero entry; {advice}")
+
+
+def _is_binary(matrix):
+    """Return whether the entries that are stored are all 0 or 1, and one is 1."""
+    return bool(((matrix.data == 0) | (matrix.data == 1)).all() and matrix.data.any())
 
 
 def _row_sums(matrix):
@@ -208,17 +220,18 @@ def _pad(matrix, padding, name):
         dropped = ~kept[matrix.indices]
         if dropped.any():
             at = int(np.argmax(dropped))
-            row = int(np.searchsorted(matrix.indptr, at, side="right")) - 1
+            row = _row_of(matrix, at)
             raise TargetError(
                 f"{name}: row {row}: attends to token {matrix.indices[at]}, whose own row is empty "
                 "and would be dropped"
             )
         return matrix[kept][:, kept]
     if padding == "self":
-        rows, columns = empty, empty
+        rows, columns, weight = empty, empty, 1.0
     else:
         rows, columns = np.repeat(empty, length), np.tile(np.arange(length), len(empty))
-    filled = sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=matrix.shape)
+        weight = 1 / length
+    filled = sparse.csr_array((np.full(len(rows), weight), (rows, columns)), shape=matrix.shape)
     return matrix + filled
 
 
@@ -287,7 +300,7 @@ def from_graph(graph, self_loops=True, *, weight="weight", padding=None):
         _refuse_edge_index(graph)
     weights = real_csr(graph, "graph")
     _check_entries(weights, "graph")
-    return normalize_rows(_with_loops(weights, self_loops), padding=padding, name="graph")
+    return normalize_rows(_looped(weights, self_loops), padding=padding, name="graph")
 
 
 def _refuse_edge_index(graph):
@@ -360,10 +373,32 @@ def _from_weighted_edges(edges, self_loops, padding, name):
     matrix = sparse.coo_array(
         (edges.weights, (edges.rows, edges.columns)), shape=2 * (edges.length,)
     )
-    return normalize_rows(_with_loops(matrix.tocsr(), self_loops), padding=padding, name=name)
+    return normalize_rows(_looped(matrix.tocsr(), self_loops), padding=padding, name=name)
 
 
-def _with_loops(weights, self_loops):
+def with_self_loops(weights, *, name="weights"):
+    """Return nonnegative weights (L, L) with 1 on the diagonal wherever it was 0.
+
+    Parameters and errors as in `normalize_rows`, which makes a target of the result.
+    """
+    weights = real_csr(weights, name)
+    _check_entries(weights, name)
+    return _looped(weights, True)
+
+
+def pad_rows(weights, padding, *, name="weights"):
+    """Return nonnegative weights (L, L) whose empty rows have been dealt with.
+
+    Parameters and errors as in `normalize_rows`, but no row is divided by anything.
+    """
+    weights = real_csr(weights, name)
+    _check_entries(weights, name)
+    weights.sum_duplicates()
+    weights.eliminate_zeros()
+    return _pad(weights, padding, name)
+
+
+def _looped(weights, self_loops):
     """Return weights with 1 on the diagonal wherever it was 0, if asked to."""
     if not self_loops:
         return weights
@@ -371,7 +406,7 @@ def _with_loops(weights, self_loops):
     return weights + sparse.diags_array(missing, format="csr")
 
 
-def from_mask(mask, convention="keep", *, head=None, self_loops=False, padding=None):
+def from_mask(mask, convention="keep", *, head=None, self_loops=False, padding=None, name="mask"):
     """Return the target that attends alike to all that a mask lets through.
 
     Parameters
@@ -390,6 +425,8 @@ def from_mask(mask, convention="keep", *, head=None, self_loops=False, padding=N
         Let every token attend to itself.
     padding : {"drop", "self", "uniform"}, optional
         As in `normalize_rows`, for tokens that are let through to nothing.
+    name : str, optional
+        What to call the argument in an error message.
 
     Returns
     -------
@@ -407,46 +444,55 @@ def from_mask(mask, convention="keep", *, head=None, self_loops=False, padding=N
     [[1.0, 0.0], [0.5, 0.5]]
     """
     check_choice("convention", convention, CONVENTIONS)
-    weights = _one_of_stack(mask, head, "mask")
+    weights = choose_head(mask, head, name)
     if convention == "additive":
-        weights = _exponentials(real_array(weights, "mask"))
+        weights = _exponentials(real_array(weights, name), name)
     else:
-        weights = real_csr(weights, "mask")
-        _check_binary(weights, convention)
+        weights = real_csr(weights, name)
+        _check_binary(weights, convention, name)
         weights.sum_duplicates()
         weights.data = (weights.data != 0).astype(np.float64)
         if convention == "masked":
             weights = 1 - weights.toarray()
-    weights = _with_loops(real_csr(weights, "mask"), self_loops)
-    return normalize_rows(weights, padding=padding, name="mask")
+    weights = _looped(real_csr(weights, name), self_loops)
+    return normalize_rows(weights, padding=padding, name=name)
 
 
-def _check_binary(weights, convention):
+def _check_binary(weights, convention, name):
     bad = (weights.data != 0) & (weights.data != 1)
     if bad.any():
         at = int(np.argmax(bad))
-        row = int(np.searchsorted(weights.indptr, at, side="right")) - 1
+        row = _row_of(weights, at)
         raise TargetError(
-            f"mask: row {row}: entry {weights.data[at]} in column {weights.indices[at]} is neither "
-            f"0 nor 1, which is all that a mask of convention {convention!r} has"
+            f"{name}: row {row}: entry {weights.data[at]} in column {weights.indices[at]} is "
+            f"neither 0 nor 1, which is all that a mask of convention {convention!r} has"
         )
 
 
-def _exponentials(mask):
+def _exponentials(mask, name):
     """Return exp(mask) with rows scaled to a largest entry of 1; a row that is shut out is 0."""
     if mask.ndim != 2:
-        raise TargetError(f"mask: has shape {mask.shape}; expected a matrix (L, L)")
+        raise TargetError(f"{name}: has shape {mask.shape}; expected a matrix (L, L)")
     mask = mask.astype(np.float64)
     bad = np.isnan(mask) | (mask == np.inf)
     if bad.any():
         row, column = (int(at) for at in np.argwhere(bad)[0])
-        raise TargetError(f"mask: row {row}: entry {mask[row, column]} in column {column}")
+        raise TargetError(f"{name}: row {row}: entry {mask[row, column]} in column {column}")
     largest = mask.max(axis=1, initial=-np.inf, keepdims=True)
     shut = largest <= BLOCKED_LOGIT
     return np.where(shut, 0.0, np.exp(mask - np.where(shut, 0.0, largest)))
 
 
-def from_attention(attention, top_k=None, *, head=None, threshold=None, padding=None, row_nnz=None):
+def from_attention(
+    attention,
+    top_k=None,
+    *,
+    head=None,
+    threshold=None,
+    padding=None,
+    row_nnz=None,
+    name="attention",
+):
     """Return the largest entries of each row of an attention matrix, renormalised.
 
     Parameters
@@ -464,6 +510,8 @@ def from_attention(attention, top_k=None, *, head=None, threshold=None, padding=
         As in `normalize_rows`, for rows of zeros.
     row_nnz : int, optional
         `top_k` under its old name.
+    name : str, optional
+        What to call the argument in an error message.
 
     Returns
     -------
@@ -481,8 +529,8 @@ def from_attention(attention, top_k=None, *, head=None, threshold=None, padding=
     >>> from_attention([[0.5, 0.3, 0.2], [0.1, 0.8, 0.1], [0, 0, 1]], 2).toarray().round(3).tolist()
     [[0.625, 0.375, 0.0], [0.111, 0.889, 0.0], [0.0, 0.0, 1.0]]
     """
-    matrix = real_csr(_one_of_stack(attention, head, "attention"), "attention")
-    _check_entries(matrix, "attention")
+    matrix = real_csr(choose_head(attention, head, name), name)
+    _check_entries(matrix, name)
     matrix.sum_duplicates()
     matrix.eliminate_zeros()
     if threshold is not None:
@@ -491,7 +539,7 @@ def from_attention(attention, top_k=None, *, head=None, threshold=None, padding=
         if lost.any():
             row = int(np.argmax(lost))
             raise TargetError(
-                f"attention: row {row}: no entry reaches threshold={threshold:g}; the largest is "
+                f"{name}: row {row}: no entry reaches threshold={threshold:g}; the largest is "
                 f"{_row_maxima(matrix)[row]:.3g}"
             )
         matrix.data[matrix.data < threshold] = 0
@@ -499,7 +547,7 @@ def from_attention(attention, top_k=None, *, head=None, threshold=None, padding=
     top_k = row_nnz if top_k is None else top_k
     if top_k is not None:
         matrix = _largest(matrix, check_int("top_k", top_k, maximum=matrix.shape[0]))
-    return normalize_rows(matrix, padding=padding, name="attention")
+    return normalize_rows(matrix, padding=padding, name=name)
 
 
 def _largest(matrix, top_k):
@@ -514,8 +562,29 @@ def _largest(matrix, top_k):
     return matrix
 
 
-def _one_of_stack(stack, head, name):
-    """Return the matrix that `head` chooses from a stack, or what is a matrix already."""
+def choose_head(stack, head=None, name="stack"):
+    """Return the matrix that an index chooses from a stack, or what is a matrix already.
+
+    Parameters
+    ----------
+    stack : array_like, shape (L, L) or (..., L, L)
+    head : int or tuple of int, optional
+        An index for each leading axis that is longer than 1, or for each leading axis.
+    name : str, optional
+        What to call the argument in an error message.
+
+    Returns
+    -------
+    array_like, shape (L, L)
+        Of the stack's own type.
+
+    Raises
+    ------
+    TargetError
+        A stack of several, and `head` does not choose one.
+    ParameterError
+        `head` is out of range, or there is no stack.
+    """
     shape = tuple(getattr(stack, "shape", ()))
     if not shape:
         stack = real_array(stack, name)
@@ -531,9 +600,10 @@ def _one_of_stack(stack, head, name):
         chosen = iter(index)
         index = tuple(next(chosen) if size > 1 else 0 for size in leading)
     elif len(index) != len(leading):
+        wanted = f", with {several} indices" if several > 1 else ""
         raise TargetError(
-            f"{name}: has shape {shape}, a stack of matrices; head= (--head) chooses one: an index "
-            f"for each of its {several} leading axes"
+            f"{name}: has shape {shape}, a stack of {np.prod(leading)} matrices; head= (--head) "
+            f"chooses one{wanted}"
         )
     for at, size in zip(index, leading, strict=True):
         check_int("head", at, minimum=0, maximum=size - 1)
