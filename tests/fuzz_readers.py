@@ -21,7 +21,7 @@ import scipy.io
 from scipy import sparse
 
 import jl_attention as jla
-from jl_attention import files
+from jl_attention.interop import files
 
 SLOW = 1.0
 """Seconds after which an input counts as a hang; files are at most a few kilobytes."""

@@ -97,12 +97,14 @@ def test_symbols_have_their_names_in_the_code():
 def public_names():
     """Return parameters, attributes and functions of the package, as its notation page has them."""
     names = set()
-    for info in pkgutil.iter_modules(jl_attention.__path__):
-        module = importlib.import_module(f"jl_attention.{info.name}")
+    for info in pkgutil.walk_packages(jl_attention.__path__, "jl_attention."):
+        module = importlib.import_module(info.name)
+        short = info.name.rpartition(".")[2]
         for name, thing in inspect.getmembers(module):
-            if name.startswith("_") or getattr(thing, "__module__", None) != module.__name__:
+            home = getattr(thing, "__module__", None) or ""
+            if name.startswith("_") or not f"{home}.".startswith(f"{info.name}."):
                 continue
-            names.add(f"{info.name}.{name}")
+            names.add(f"{short}.{name}")
             if inspect.isclass(thing):
                 attributes = set(dir(thing)) | set(getattr(thing, "__annotations__", ()))
                 names |= attributes | {f"{name}.{attribute}" for attribute in attributes}

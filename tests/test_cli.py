@@ -9,8 +9,8 @@ import pytest
 from scipy import sparse
 
 import jl_attention as jla
-from jl_attention import files
 from jl_attention.cli import BAD_INPUT, DONE, IMPOSSIBLE, MISSED, main
+from jl_attention.interop import files
 
 TARGET = jla.targets.regular(32, 3, max_ratio=5.0, rng=0)
 
@@ -120,7 +120,7 @@ def test_errors_say_what_is_wrong(arguments, code, message, target, tmp_path, ca
 
 
 def test_a_construction_for_another_length_is_refused(target, tmp_path, capsys):
-    other = jla.construct(jla.targets.permutation(8, rng=0), dim=8)
+    other = jla.construct(jla.targets.permutation(8, rng=0), dim=8, rng=0)
     files.save(other, tmp_path / "built.npz")
     assert main(["measure", str(tmp_path / "built.npz"), target]) == BAD_INPUT
     assert "is for 8 tokens" in capsys.readouterr().err

@@ -11,9 +11,9 @@ import scipy.io
 from scipy import sparse
 
 import jl_attention as jla
-from jl_attention import files
 from jl_attention.attention import self_attention_logits
 from jl_attention.errors import FileError
+from jl_attention.interop import atomic, files
 
 TARGET = jla.targets.regular(12, 3, max_ratio=5.0, rng=0)
 BUILT = jla.construct(TARGET, leak=0.1, rng=1)
@@ -245,7 +245,7 @@ def test_writing_is_all_or_nothing(tmp_path, monkeypatch):
     def full_disk(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files.os, "fsync", full_disk)
+    monkeypatch.setattr(atomic.os, "fsync", full_disk)
     with pytest.raises(FileError, match="No space left on device"):
         BUILT.save(path)
     assert path.read_bytes() == b"precious"

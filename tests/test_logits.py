@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jl_attention as jla
-from jl_attention import logits
+from jl_attention import logits, methods
 
 
 @given(target=sparse_targets(), logit_scale=st.floats(0.1, 50))
@@ -52,11 +52,11 @@ def test_the_bound_of_step_1_is_attained():
 
 
 def test_split_tolerance_is_delta_at_the_default_scale():
-    for method in logits.PROJECTION_METHODS:
-        eps1, eps2, tau = logits.check_precision(method, 0.2, 0.05)
+    for method in (methods.SVDProjection(), methods.RowProjection()):
+        eps1, eps2, tau = method.precision(0.2, 0.05)
         delta = logits.logit_tolerance(eps1)
         np.testing.assert_allclose(logits.off_support_tolerance(eps1, eps2, tau), delta)
-    assert logits.check_precision("interpolate", 0, 0.01)[2] == pytest.approx(3 * np.log(100))
+    assert methods.Interpolate().precision(0, 0.01)[2] == pytest.approx(3 * np.log(100))
 
 
 def test_logit_scale_must_be_positive():

@@ -93,8 +93,8 @@ def test_long_queries_keep_their_digits():
 
 def test_shorter_than_interpolation_with_the_same_gap():
     target = jla.targets.regular(200, 3, 2.0, rng=0)
-    shortest = jla.construct(target, "max_margin", leak=0.01, dim=48)
-    solved = jla.construct(target, leak=0.01, dim=48, logit_scale=shortest.logit_scale)
+    shortest = jla.construct(target, "max_margin", leak=0.01, dim=48, rng=0)
+    solved = jla.construct(target, leak=0.01, dim=48, logit_scale=shortest.logit_scale, rng=0)
     assert jla.measure(shortest, target).leak <= 0.01 < jla.measure(solved, target).leak
 
 
@@ -110,12 +110,12 @@ def test_a_point_inside_the_hull_is_reported():
 
 def test_infeasible_rows_are_not_returned():
     with pytest.raises(jla.ConstructionError, match=r"row \d+.*no query of dim=3 separates"):
-        jla.construct(jla.targets.regular(60, 3, rng=0), "max_margin", dim=3)
+        jla.construct(jla.targets.regular(60, 3, rng=0), "max_margin", dim=3, rng=0)
 
 
 def test_full_rows_have_nothing_to_separate():
     full = np.array([[0.2, 0.8], [0.6, 0.4]])
-    report = jla.measure(jla.construct(full, "max_margin", ratio_error=0.0), full)
+    report = jla.measure(jla.construct(full, "max_margin", ratio_error=0.0, rng=0), full)
     assert report.leak == 0
     assert report.ratio_error < 1e-9
 

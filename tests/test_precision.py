@@ -2,6 +2,7 @@
 
 import itertools
 import tracemalloc
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 import jl_attention as jla
 from jl_attention import attention
+from jl_attention.search import Factors
 
 
 def naive(logits, target):
@@ -37,15 +39,17 @@ def test_measure_agrees_with_the_definitions(target, seed, scale):
     found = report.ratio_error, report.leak, report.total_variation
     np.testing.assert_allclose(found, naive(logits, target), rtol=1e-10, atol=1e-10)
     assert report.max_abs_logit == np.abs(logits).max()
-    np.testing.assert_allclose(report.logit_scale, np.ptp(logits, axis=1).max(), rtol=1e-15)
+    np.testing.assert_allclose(report.logit_spread, np.ptp(logits, axis=1).max(), rtol=1e-15)
 
 
 @given(target=sparse_targets(), seed=st.integers(0, 2**32))
-def test_blocks_do_not_change_the_report(target, seed):
+@pytest.mark.parametrize("columns", [1, 2, 5])
+def test_blocks_do_not_change_the_report(columns, target, seed):
     length = target.shape[0]
     logits = np.random.default_rng(seed).standard_normal((length, length))
     whole = jla.measure(logits, target)
-    one_by_one = jla.measure(logits, target, block_bytes=8 * length)
+    with mock.patch.multiple("jl_attention.precision", BLOCK_ROWS=2, TILE_COLUMNS=columns):
+        one_by_one = jla.measure(Factors(logits, np.eye(length)), target)
     for name in ("row_ratio_error", "row_leak", "row_total_variation"):
         np.testing.assert_allclose(getattr(one_by_one, name), getattr(whole, name), rtol=1e-12)
 
@@ -78,7 +82,7 @@ def test_a_full_row_does_not_leak():
 def test_measure_never_holds_an_l_by_l_array():
     # At L = 20 000 such an array would hold 3.2 GB.
     target = jla.targets.permutation(20_000, rng=0)
-    built = jla.construct(target, dim=8)
+    built = jla.construct(target, dim=8, rng=0)
     tracemalloc.start()
     jla.measure(built, target, rows=np.arange(1000))
     peak = tracemalloc.get_traced_memory()[1]

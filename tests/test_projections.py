@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import linalg, sparse, stats
 
-from jl_attention import projections
+from jl_attention.codes import projections
 from jl_attention.concentration import cap_tail, chi_square_failure
 from jl_attention.errors import ParameterError
 from jl_attention.projections import (

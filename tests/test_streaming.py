@@ -6,6 +6,7 @@ import pytest
 import jl_attention as jla
 from jl_attention.concentration import student_tail
 from jl_attention.logits import row_norms, target_logits
+from jl_attention.methods import Interpolate
 from jl_attention.streaming import StreamingHead
 
 
@@ -20,7 +21,7 @@ def test_streaming_is_the_batch_construction(dtype):
     target = jla.targets.vertical_slash(90, 2, 3, 4.0, rng=0)
     head = StreamingHead(120, rng=3, dtype=dtype)
     said = stream(target, head)
-    built = jla.construct(target, dim=120, rng=3, dtype=dtype)
+    built = jla.construct(target, Interpolate("gaussian"), dim=120, rng=3, dtype=dtype)
     np.testing.assert_array_equal(head.keys, built.keys)
     np.testing.assert_allclose(head.queries, built.queries, rtol=0, atol=np.finfo(dtype).eps * 8)
     np.testing.assert_allclose(head.target().toarray(), target.toarray(), atol=1e-15)
@@ -33,7 +34,7 @@ def test_streaming_is_the_batch_construction(dtype):
 
 def test_what_was_said_stays_bit_for_bit():
     target = jla.targets.causal_window(300, 4, 3.0, rng=0)
-    head = StreamingHead(150, leak=0.05)
+    head = StreamingHead(150, leak=0.05, rng=0)
     said, held = [], {}
     for row in range(300):  # past several reallocations
         said.append(head.append(target[[row]].indices, target[[row]].data))
@@ -64,7 +65,7 @@ def test_the_head_keeps_its_own_account():
     # eta = 1e-9 over all rows; the measured leak is that of the rows it said.
     target = jla.targets.causal_window(200, 3, 2.0, rng=0)
     dim = jla.required_dim(200, 3, max_ratio=2.0, leak=0.1, failure_prob=1e-9)
-    head = StreamingHead(dim, leak=0.1)
+    head = StreamingHead(dim, leak=0.1, rng=0)
     worst = 0.0
     for row, attention in enumerate(stream(target, head)):
         support = target[[row]].indices
@@ -77,7 +78,7 @@ def test_the_head_keeps_its_own_account():
 
 def test_expected_violations_sums_the_student_tails():
     target = jla.targets.causal_window(40, 3, 5.0, rng=0)
-    head = StreamingHead(20, leak=0.2)
+    head = StreamingHead(20, leak=0.2, rng=0)
     stream(target, head)
     counts = jla.targets.row_counts(target)
     norms = row_norms(target_logits(target, head.logit_scale))
@@ -87,7 +88,7 @@ def test_expected_violations_sums_the_student_tails():
 
 
 def test_only_ratios_of_weights_matter_and_order_does_not():
-    one, other = StreamingHead(20), StreamingHead(20)
+    one, other = StreamingHead(20, rng=0), StreamingHead(20, rng=0)
     for head in (one, other):
         head.append([0])
         head.append([1])
@@ -95,7 +96,7 @@ def test_only_ratios_of_weights_matter_and_order_does_not():
     b = other.append([0, 2], [0.25, 0.75])
     np.testing.assert_allclose(a, b, rtol=1e-14)
     assert a[2] / a[0] == pytest.approx(3)
-    assert StreamingHead(20).append([0]).tolist() == [1.0]
+    assert StreamingHead(20, rng=0).append([0]).tolist() == [1.0]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +116,7 @@ def test_only_ratios_of_weights_matter_and_order_does_not():
     ],
 )
 def test_bad_rows_are_refused_and_leave_no_trace(support, weights, message):
-    head, clean = StreamingHead(10), StreamingHead(10)
+    head, clean = StreamingHead(10, rng=0), StreamingHead(10, rng=0)
     for token in range(3):
         head.append([token])
         clean.append([token])
@@ -125,7 +126,7 @@ def test_bad_rows_are_refused_and_leave_no_trace(support, weights, message):
 
 
 def test_a_support_larger_than_dim_is_refused_and_leaves_no_trace():
-    head, clean = StreamingHead(3), StreamingHead(3)
+    head, clean = StreamingHead(3, rng=0), StreamingHead(3, rng=0)
     for token in range(4):
         head.append([token])
         clean.append([token])
@@ -136,17 +137,17 @@ def test_a_support_larger_than_dim_is_refused_and_leaves_no_trace():
 
 
 def test_views_are_read_only_and_arguments_checked():
-    head = StreamingHead(4, leak=0.2)
+    head = StreamingHead(4, leak=0.2, rng=0)
     head.append([0])
     with pytest.raises(ValueError, match="read-only"):
         head.keys[0] = 0
     with pytest.raises(jla.ParameterError, match="row=1"):
         head.logits(1)
     with pytest.raises(jla.ParameterError, match="dim"):
-        StreamingHead(0)
+        StreamingHead(0, rng=0)
     with pytest.raises(jla.ParameterError, match="dtype"):
-        StreamingHead(4, dtype=np.float16)
+        StreamingHead(4, dtype=np.float16, rng=0)
     with pytest.raises(jla.ParameterError, match="logit_scale"):
-        StreamingHead(4, leak=0.01, logit_scale=1.0)
+        StreamingHead(4, leak=0.01, logit_scale=1.0, rng=0)
     assert (head.dim, len(head)) == (4, 1)
-    assert StreamingHead(4).target().shape == (0, 0)
+    assert StreamingHead(4, rng=0).target().shape == (0, 0)

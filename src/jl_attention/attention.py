@@ -20,10 +20,15 @@ BLOCK_BYTES = 2**26
 """Memory for one block of rows of an L x L matrix."""
 
 
+def parameter_scale(dim, dtype=np.float64):
+    """Return m^(1/4), by which W_Q and W_K multiply, as a scalar of `dtype`."""
+    return np.dtype(dtype).type(dim**0.25)
+
+
 def fixed_parameters(dim, dtype=np.float64):
     """Return (W_Q, W_K), each of shape (2m, m), of the module with query dimension m = `dim`."""
     dim = check_int("dim", dim)
-    scale = dim**0.25
+    scale = parameter_scale(dim, dtype)
     identity, zero = np.eye(dim, dtype=dtype), np.zeros((dim, dim), dtype=dtype)
     return scale * np.vstack([identity, zero]), scale * np.vstack([zero, identity])
 

@@ -11,10 +11,10 @@ import math
 import sys
 
 from . import __version__, files
-from .constructions import METHODS, Construction, construct
+from .constructions import Construction, construct
 from .dimensions import THEOREMS, necessary_dim, required_dim, required_dim_for_target
 from .errors import ConstructionError, JLAttentionError, ParameterError, check_int
-from .logits import PROJECTION_METHODS
+from .methods import METHODS
 from .precision import measure
 from .targets import column_counts, row_counts, row_ratios
 
@@ -70,7 +70,7 @@ def dim(options):
         about = _about(target)
     rows = []
     for method, theorem in THEOREMS.items():
-        eps1 = options.ratio_error if method in PROJECTION_METHODS else 0.0
+        eps1 = options.ratio_error if METHODS[method].approximates_ratios else 0.0
         row = {"theorem": theorem, "method": method, "ratio_error": eps1}
         if options.target is not None:
             row["dim"] = required_dim_for_target(target, method, eps1, **asked)
@@ -100,7 +100,7 @@ def build(options):
     target = _read_target(options)
     eps1 = options.ratio_error
     if eps1 is None:
-        eps1 = 0.1 if options.method in PROJECTION_METHODS else 0.0
+        eps1 = 0.1 if METHODS[options.method].approximates_ratios else 0.0
     built = construct(
         target,
         options.method,

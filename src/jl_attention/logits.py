@@ -12,13 +12,10 @@ from scipy import sparse
 from .errors import ParameterError, check_real
 
 SCALE_FACTOR = 3.0
-"""Default tau of "interpolate", in units of log(1/eps2)."""
+"""Default tau of interpolation, in units of log(1/eps2)."""
 
 SCALE_MARGIN = 0.01
-"""By how much the default tau of `EXACT_GAP_METHODS` exceeds log(1/eps2), for rounding."""
-
-EXACT_GAP_METHODS = ("moment_curve", "max_margin")
-"""The methods that leave a gap of exactly tau between the support and the rest (T5 and T9)."""
+"""By how much the tau of an exact gap exceeds log(1/eps2), for rounding."""
 
 
 def target_logits(target, logit_scale):
@@ -74,6 +71,20 @@ def smallest_logit_scale(ratio_error, leak):
     return np.log1p(ratio_error) - np.log(leak)
 
 
+def interpolation_scale(leak):
+    """Return 3 log(1/eps2), the tau that interpolation takes where none is given.
+
+    The dimension that interpolation needs falls as tau grows, to a limit; at this tau it is within
+    a factor (3/2)^2 of that limit for small thresholds, and the logits are still small.
+    """
+    return -SCALE_FACTOR * np.log(leak)
+
+
+def exact_gap_scale(leak):
+    """Return log(1/eps2) and a little, the tau of methods whose gap is exactly tau."""
+    return SCALE_MARGIN - np.log(leak)
+
+
 def off_support_tolerance(ratio_error, leak, logit_scale):
     """Return tau - log(1/eps2) - delta: how far off-support logits may rise (P2 split from P1).
 
@@ -82,42 +93,17 @@ def off_support_tolerance(ratio_error, leak, logit_scale):
     return logit_scale + np.log(leak) - logit_tolerance(ratio_error)
 
 
-def default_logit_scale(method, ratio_error, leak):
-    """Return the tau used where none is given.
-
-    The smallest tau that its theorem allows, log((1 + eps1)/eps2), for the two projection methods,
-    whose dimension grows with tau; 3 log(1/eps2) for "interpolate", whose dimension falls as tau
-    grows; log(1/eps2) and a little for "moment_curve" and "max_margin", whose gap is exactly tau.
-    """
-    if method in PROJECTION_METHODS:
-        return smallest_logit_scale(ratio_error, leak)
-    if method in EXACT_GAP_METHODS:
-        return SCALE_MARGIN - np.log(leak)
-    return -SCALE_FACTOR * np.log(leak)
-
-
-PROJECTION_METHODS = ("svd_projection", "row_projection")
-"""The methods that approximate the ratios (Theorems T1 and T2), so that eps1 > 0 is needed."""
-
-
-def check_precision(method, ratio_error, leak, logit_scale=None):
-    """Check (eps1, eps2, tau) for a method and return them as floats, tau filled in.
+def check_precision(ratio_error, leak, logit_scale):
+    """Check (eps1, eps2, tau) and return them as floats.
 
     Raises
     ------
     ParameterError
-        eps1 < 0, or eps1 = 0 for a projection method; eps2 not in (0, 1); tau so small that (P2)
-        would not follow even from exact logits.
+        eps1 < 0; eps2 not in (0, 1); tau so small that (P2) would not follow even from exact
+        logits.
     """
     ratio_error = check_real("ratio_error", ratio_error, at_least=0)
     leak = check_real("leak", leak, above=0, below=1)
-    if method in PROJECTION_METHODS and ratio_error == 0:
-        raise ParameterError(
-            f"ratio_error=0.0: method {method!r} only approximates the ratios and needs "
-            "ratio_error > 0; 'interpolate' makes them exact"
-        )
-    if logit_scale is None:
-        return ratio_error, leak, float(default_logit_scale(method, ratio_error, leak))
     logit_scale = check_real("logit_scale", logit_scale, above=0)
     if off_support_tolerance(0.0, leak, logit_scale) <= 0:
         raise ParameterError(

@@ -10,16 +10,40 @@ For row i with support S_i, everything follows from the logits Lambda_i.:
 """
 
 from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
+from scipy import sparse
 
-from .attention import BLOCK_BYTES, row_blocks
-from .errors import ParameterError, check_int, check_real
-from .targets import check_target, row_counts
+from .codes import GivenCodes
+from .engine import run
+from .errors import ParameterError
+from .result import Result
+from .targets import check_target
+from .theory.total_variation import (
+    leak_for_total_variation,
+    output_error_bound,
+    total_variation_bound,
+)
+
+__all__ = [
+    "PrecisionReport",
+    "leak_for_total_variation",
+    "measure",
+    "output_error_bound",
+    "total_variation_bound",
+]
+
+BLOCK_ROWS = 256
+"""Rows of one block, the unit that is mapped."""
+
+TILE_COLUMNS = 1024
+"""Columns of one tile of a block: it stays in a core's cache while it is looked at."""
 
 
-@dataclass(frozen=True)
-class PrecisionReport:
+@dataclass(frozen=True, eq=False)
+class PrecisionReport(Result):
     """What `measure` found. Scalars are the worst over the measured rows.
 
     Attributes
@@ -32,9 +56,9 @@ class PrecisionReport:
         Largest total variation distance between a row of M and of A, in [0, 1].
     max_abs_logit : float
         Largest |Lambda_ij|.
-    logit_scale : float
-        omega, not tau: the largest spread max_j Lambda_ij - min_j Lambda_ij of a row, which is the
-        scale that softmax sees, whatever row shift the logits carry.
+    logit_spread : float
+        omega: the largest spread max_j Lambda_ij - min_j Lambda_ij of a row, which is the scale
+        that softmax sees, whatever row shift the logits carry.
     rows : ndarray of int, shape (n,)
         The measured rows.
     row_ratio_error, row_leak, row_total_variation : ndarray, shape (n,)
@@ -45,33 +69,48 @@ class PrecisionReport:
     leak: float
     total_variation: float
     max_abs_logit: float
-    logit_scale: float
+    logit_spread: float
     rows: np.ndarray = field(repr=False)
     row_ratio_error: np.ndarray = field(repr=False)
     row_leak: np.ndarray = field(repr=False)
     row_total_variation: np.ndarray = field(repr=False)
 
+    def __post_init__(self):
+        """Make the arrays read-only."""
+        self._freeze("rows", "row_ratio_error", "row_leak", "row_total_variation")
+
+    @property
+    def logit_scale(self):
+        """`logit_spread` under its old name, which elsewhere means tau; deprecated."""
+        return self.logit_spread
+
     def meets(self, ratio_error, leak):
-        """Return whether (P1) holds with eps1 = `ratio_error` and (P2) with eps2 = `leak`."""
+        """Return whether (P1) holds with eps1 = `ratio_error` and (P2) with eps2 = `leak`.
+
+        Word for word; `Construction.meets` allows for rounding.
+        """
         return self.ratio_error <= ratio_error and self.leak <= leak
 
 
-def measure(built, target, rows=None, block_bytes=BLOCK_BYTES):
+def measure(built, target, rows=None, *, executor=None, progress=None):
     """Measure the precision of a construction against a target, streaming over blocks of rows.
 
-    Exact: every pair of every measured row is looked at. Costs O(L^2 m) time and one block of
-    rows of memory, never an L x L array.
+    Exact: every pair of every measured row is looked at. Costs O(L^2 m) time and one tile of
+    logits of memory, never an L x L array.
 
     Parameters
     ----------
-    built : constructions.Construction, or ndarray of shape (L, L)
-        Anything with a method ``logits(rows)`` that returns rows of Lambda, or Lambda itself.
+    built : Construction, or ndarray of shape (L, L)
+        Anything with `queries` and `keys`, or with a method ``logits(rows)`` that returns rows of
+        Lambda, or Lambda itself: logits, not attention.
     target : array_like or scipy.sparse array, shape (L, L)
         Checked by `targets.check_target`.
     rows : array_like of int, optional
         Measure these rows only; all of them if None.
-    block_bytes : int, optional
-        Size of one block of rows of Lambda; a few such blocks are held at a time.
+    executor : concurrent.futures.Executor, optional
+        Maps blocks of rows, see `engine.run`; the report is the same bit for bit.
+    progress : callable, optional
+        Called as ``progress(done, total)`` with numbers of rows.
 
     Returns
     -------
@@ -82,19 +121,35 @@ def measure(built, target, rows=None, block_bytes=BLOCK_BYTES):
     TargetError
         The target is not right-stochastic.
     ParameterError
-        Lambda is not of the target's size or not finite, or a row index is out of range.
+        Lambda is not of the target's size, not finite, or an attention matrix; or a row index is
+        out of range.
+
+    Notes
+    -----
+    Logits and the largest and smallest of them are those of the construction's own dtype. In single
+    precision exponentials are single too, which leaves an error of about 1e-6 of itself in the
+    total variation; the ratio error and the leak come from single logits in double precision.
     """
     target = check_target(target)
-    length = target.shape[0]
-    rows = np.arange(length) if rows is None else _check_rows(rows, length)
-    logits = built.logits if hasattr(built, "logits") else np.asarray(built).__getitem__
-    parts = []
-    for block in row_blocks(len(rows), length, block_bytes):
-        some = rows[block]
-        # A slice reads a block without copying the queries; an index array would copy.
-        contiguous = some[-1] - some[0] == len(some) - 1 and (np.diff(some) == 1).all()
-        wanted = slice(some[0], some[-1] + 1) if contiguous else some
-        parts.append(_measure_block(logits(wanted), target[some], some))
+    rows = np.arange(target.shape[0]) if rows is None else _check_rows(rows, target.shape[0])
+    blocks = (rows[start : start + BLOCK_ROWS] for start in range(0, len(rows), BLOCK_ROWS))
+    if hasattr(built, "queries"):
+        codes = getattr(built, "codes", None) or GivenCodes(built.keys)
+        if not len(built.queries) == codes.length == target.shape[0]:
+            raise ParameterError(
+                f"logits of shape {(len(built.queries), codes.length)}: expected {target.shape}"
+            )
+        tasks = (_Task(some, target[some], built.queries[some]) for some in blocks)
+        measured = partial(_measure_factors, codes)
+        if executor is None:
+            codes.array()  # once, before the threads
+    else:
+        logits = built.logits if hasattr(built, "logits") else _check_logits(built).__getitem__
+        tasks = (_Task(some, target[some], logits(_as_slice(some))) for some in blocks)
+        measured = _measure_logits
+    parts = list(
+        run(measured, tasks, executor, progress, len(rows), size=lambda task: len(task.rows))
+    )
     ratio_error, leak, total_variation, largest, spread = (
         np.concatenate(part) for part in zip(*parts, strict=True)
     )
@@ -103,12 +158,20 @@ def measure(built, target, rows=None, block_bytes=BLOCK_BYTES):
         leak=float(leak.max()),
         total_variation=float(total_variation.max()),
         max_abs_logit=float(largest.max()),
-        logit_scale=float(spread.max()),
+        logit_spread=float(spread.max()),
         rows=rows,
         row_ratio_error=ratio_error,
         row_leak=leak,
         row_total_variation=total_variation,
     )
+
+
+class _Task(NamedTuple):
+    """A block of rows: their numbers, their target (csr), and their queries or logits."""
+
+    rows: np.ndarray
+    target: sparse.csr_array
+    carried: np.ndarray
 
 
 def _check_rows(rows, length):
@@ -120,114 +183,97 @@ def _check_rows(rows, length):
     return rows.astype(np.int64)
 
 
-def _measure_block(logits, target, rows):
-    """Return five arrays, one entry a row: ratio error, leak, TV, max |logit|, spread."""
-    logits = np.array(logits, dtype=np.float64)
-    if logits.shape != target.shape:
-        raise ParameterError(f"logits of shape {logits.shape}: expected {target.shape}")
-    finite = np.isfinite(logits).all(axis=1)
+def _check_logits(logits):
+    """Return an array of logits, or say what it looks like instead."""
+    if sparse.issparse(logits):
+        raise ParameterError("logits: a sparse matrix is not one of logits; expected an array")
+    logits = np.asarray(logits)
+    if logits.ndim != 2 or logits.dtype.kind not in "biuf":
+        raise ParameterError(
+            f"logits of shape {logits.shape} and dtype {logits.dtype}: expected real (L, L)"
+        )
+    if _is_attention(logits):
+        raise ParameterError(
+            "logits: nonnegative rows that sum to 1 are attention, not logits; pass its logarithm"
+        )
+    return logits
+
+
+def _is_attention(matrix):
+    if len(matrix) < 2 or matrix.size == 0 or not matrix.min() >= 0:
+        return False
+    return bool(np.abs(matrix.sum(axis=1, dtype=np.float64) - 1).max() < 1e-3)
+
+
+def _as_slice(rows):
+    """Return consecutive rows as a slice, which reads without copying."""
+    consecutive = rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all()
+    return slice(rows[0], rows[-1] + 1) if consecutive else rows
+
+
+def _measure_factors(codes, task):
+    """Measure rows of Lambda = X1 X2^T, tile by tile."""
+    keys = codes.array()
+    tile = np.empty((len(task.rows), min(TILE_COLUMNS, len(keys))), dtype=keys.dtype)
+
+    def tiles():
+        for start in range(0, len(keys), TILE_COLUMNS):
+            stop = min(start + TILE_COLUMNS, len(keys))
+            part = tile if stop - start == tile.shape[1] else np.empty_like(tile[:, : stop - start])
+            yield start, np.matmul(task.carried, keys[start:stop].T, out=part)
+
+    return _measure_tiles(tiles(), task)
+
+
+def _measure_logits(task):
+    """Measure rows of logits that are there."""
+    logits = np.array(task.carried, dtype=np.float64)
+    if logits.shape != task.target.shape:
+        raise ParameterError(f"logits of shape {logits.shape}: expected {task.target.shape}")
+    return _measure_tiles([(0, logits)], task)
+
+
+def _measure_tiles(tiles, task):
+    """Return five arrays, one entry a row: ratio error, leak, TV, max |logit|, spread.
+
+    One pass over tiles (first column, logits), which are overwritten. The mass off the support is
+    summed as softmax is computed online: relative to the largest logit so far.
+    """
+    target, count = task.target, len(task.rows)
+    start, row_of = target.indptr[:-1], np.repeat(np.arange(count), np.diff(target.indptr))
+    by_column = np.argsort(target.indices, kind="stable")
+    columns = target.indices[by_column]
+    support = np.empty(target.nnz)
+    low, off_high = np.full(count, np.inf), np.full(count, -np.inf)
+    off_mass = np.zeros(count)  # in units of exp(off_high)
+    for first, tile in tiles:
+        here = by_column[slice(*np.searchsorted(columns, [first, first + tile.shape[1]]))]
+        at = row_of[here], target.indices[here] - first
+        support[here] = tile[at]
+        low = np.minimum(low, tile.min(axis=1))
+        tile[at] = -np.inf
+        high = np.maximum(off_high, tile.max(axis=1))
+        shift = np.where(np.isfinite(high), high, 0.0)
+        np.subtract(tile, shift.astype(tile.dtype)[:, None], out=tile)
+        np.exp(tile, out=tile)
+        with np.errstate(invalid="ignore"):
+            fallen = np.exp(off_high - shift)
+        off_mass = np.where(off_mass > 0, off_mass * fallen, 0.0) + tile.sum(axis=1)
+        off_high = high
+    finite = np.isfinite(low) & ~np.isnan(off_high) & (off_high < np.inf)
+    finite &= np.isfinite(np.add.reduceat(support, start))
     if not finite.all():
-        raise ParameterError(f"logits: row {rows[np.argmin(finite)]}: is not finite")
-    start = target.indptr[:-1]
-    counts = np.diff(target.indptr)
-    at = np.repeat(np.arange(len(counts)), counts), target.indices
-    support = logits[at]
-    high, low = logits.max(axis=1), logits.min(axis=1)
-    weights = np.exp(logits - high[:, None])
-    partition = weights.sum(axis=1)
+        raise ParameterError(f"logits: row {task.rows[np.argmin(finite)]}: is not finite")
     support_low = np.minimum.reduceat(support, start)
+    high = np.maximum(np.maximum.reduceat(support, start), off_high)
 
     deviation = support - np.log(target.data)
     ratio = np.maximum.reduceat(deviation, start) - np.minimum.reduceat(deviation, start)
-    on_support = np.abs(weights[at] / np.repeat(partition, counts) - target.data)
-
-    logits[at] = -np.inf
-    off_high = logits.max(axis=1)
-    weights[at] = 0
-    off_mass = weights.sum(axis=1) / partition
+    weights = np.exp(support - high[row_of])
+    off_mass = off_mass * np.exp(off_high - high)
+    partition = np.add.reduceat(weights, start) + off_mass
+    moved = np.add.reduceat(np.abs(weights / partition[row_of] - target.data), start)
     with np.errstate(over="ignore"):
         ratio_error, leak = np.expm1(ratio), np.exp(off_high - support_low)
-    total_variation = 0.5 * (np.add.reduceat(on_support, start) + off_mass)
+    total_variation = 0.5 * (moved + off_mass / partition)
     return ratio_error, leak, total_variation, np.maximum(high, -low), high - low
-
-
-# --- From precision to total variation (T8) ------------------------------------------------------
-
-
-def total_variation_bound(target, ratio_error, leak):
-    """Return a bound on the total variation of each row from (eps1, eps2) alone (Theorem T8).
-
-    TV(M_i, A_i) <= x/(1 + x) + (sqrt(1 + eps1) - 1)/(sqrt(1 + eps1) + 1) with
-    x = (L - |S_i|) eps2 a_i, a_i = min((1 + eps1) min_{S_i} A_ij, 1/|S_i|). The first term is the
-    mass off the support, the second what wrong ratios move within it; at eps1 = 0 the second
-    vanishes and the first is attained.
-
-    Parameters
-    ----------
-    target : array_like or scipy.sparse array, shape (L, L)
-    ratio_error, leak : float
-        eps1 >= 0 and eps2 >= 0, as `measure` finds them or as they are asked for.
-
-    Returns
-    -------
-    ndarray, shape (L,)
-
-    Raises
-    ------
-    TargetError, ParameterError
-    """
-    target = check_target(target)
-    ratio_error = check_real("ratio_error", ratio_error, at_least=0)
-    leak = check_real("leak", leak, at_least=0)
-    counts = row_counts(target)
-    smallest = np.minimum.reduceat(target.data, target.indptr[:-1])
-    x = (target.shape[0] - counts) * leak * np.minimum((1 + ratio_error) * smallest, 1 / counts)
-    root = np.sqrt(1 + ratio_error)
-    return x / (1 + x) + (root - 1) / (root + 1)
-
-
-def leak_for_total_variation(length, row_nnz, total_variation):
-    """Return an eps2 that keeps total variation within t when the ratios are exact (T8).
-
-    x/(1 + x) <= t for every row with |S_i| >= k once eps2 = k t/((L - k)(1 - t)), because the
-    smallest entry of a row is at most 1/|S_i|. At least t/L; capped below 1.
-
-    Parameters
-    ----------
-    length, row_nnz : int
-        L, and the least number of nonzeros of a row.
-    total_variation : float
-        t in (0, 1).
-
-    Returns
-    -------
-    float
-
-    Raises
-    ------
-    ParameterError
-    """
-    length = check_int("length", length)
-    row_nnz = check_int("row_nnz", row_nnz, maximum=length)
-    t = check_real("total_variation", total_variation, above=0, below=1)
-    largest = np.nextafter(1.0, 0.0)
-    if row_nnz == length:
-        return float(largest)
-    return float(min(row_nnz * t / ((length - row_nnz) * (1 - t)), largest))
-
-
-def output_error_bound(total_variation, values):
-    """Return 2 TV max|V|, a bound on every entry of |M V - A V| (Theorem T8).
-
-    Parameters
-    ----------
-    total_variation : float
-        Largest total variation of a row.
-    values : ndarray, shape (L, p)
-        The values V that attention averages.
-
-    Returns
-    -------
-    float
-    """
-    return 2 * total_variation * float(np.abs(values).max())

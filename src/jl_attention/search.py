@@ -9,12 +9,14 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import linalg, sparse, stats
+from scipy import sparse, special
 
-from .constructions import interpolate
-from .dimensions import required_dim_for_target
+from . import methods
+from .codes import GaussianCodes, GivenCodes, stream_key
 from .errors import ConstructionError, ParameterError, check_choice, check_int, check_real
-from .logits import check_precision, target_logits
+from .factorisation import balanced_factors
+from .logits import target_logits
+from .methods import Interpolate
 from .precision import measure
 from .targets import check_target
 
@@ -78,6 +80,11 @@ class Factors:
     queries: np.ndarray
     keys: np.ndarray
 
+    @property
+    def codes(self):
+        """The keys as `measure` takes them."""
+        return GivenCodes(self.keys)
+
     def logits(self, rows=slice(None)):
         """Return rows of Lambda, shape (n, L)."""
         return self.queries[rows] @ self.keys.T
@@ -99,8 +106,7 @@ class LogitSampler:
         self.method = method
         self.B = target_logits(check_target(target), logit_scale)
         if method == "svd_projection":
-            U, sigma, Vt = linalg.svd(self.B.toarray())
-            self.left, self.right = U * np.sqrt(sigma), Vt.T * np.sqrt(sigma)
+            self.left, self.right = balanced_factors(self.B.toarray())
         else:
             self.left, self.right = self.B, sparse.eye_array(self.B.shape[0], format="csr")
 
@@ -114,10 +120,12 @@ class LogitSampler:
         rng = np.random.default_rng(rng)
         length = self.B.shape[0]
         if self.method == "interpolate":
-            return Factors(*interpolate(self.B, dim, rng))
+            queries, codes = Interpolate("gaussian").build(self.B, dim, rng, np.dtype(np.float64))
+            return Factors(queries, codes.array())
         if dim >= length:
             return self.left @ gaussian_gram(dim, length, rng) @ self.right.T
-        G_T = rng.standard_normal((length, dim), dtype=np.float32) / np.sqrt(dim, dtype=np.float32)
+        single = np.dtype(np.float32)
+        G_T = GaussianCodes(length, dim, stream_key(rng), single, 1 / np.sqrt(dim)).array()
         left, right = (half.astype(np.float32) for half in (self.left, self.right))
         return Factors(left @ G_T, right @ G_T)
 
@@ -154,7 +162,7 @@ def smallest_dim(
     logit_scale=None,
     seeds=20,
     resolution=0.01,
-    rng=0,
+    rng=None,
     executor=None,
     progress=None,
 ):
@@ -194,15 +202,16 @@ def smallest_dim(
     TargetError, ParameterError
     """
     target = check_target(target)
-    ratio_error, leak, logit_scale = check_precision(method, ratio_error, leak, logit_scale)
+    ratio_error, leak, logit_scale = methods.get(method).precision(ratio_error, leak, logit_scale)
     seeds = check_int("seeds", seeds)
     resolution = check_real("resolution", resolution, at_least=0, below=1)
     if executor is not None and not callable(getattr(executor, "submit", None)):
         raise ParameterError(f"executor={executor!r}: has no method submit")
-    high = required_dim_for_target(target, method, ratio_error, leak, logit_scale=logit_scale)
+    precision = ratio_error, leak, logit_scale
+    high = methods.get(method).required_dim_for_target(target, precision)
     sequence = rng if isinstance(rng, np.random.SeedSequence) else np.random.SeedSequence(rng)
     sampler = LogitSampler(target, method, logit_scale)
-    task = target, sampler, (ratio_error, leak), high, resolution
+    task = target, sampler, precision[:2], high, resolution
     dims = []
     for dim in _run(task, sequence.spawn(seeds), executor):
         dims.append(dim)
@@ -253,6 +262,8 @@ def _least_working(target, sampler, precision, high, resolution, sequence):
 
 def _median_interval(count):
     """Return (r, level): order statistics r and count-1-r enclose the median with that level."""
-    levels = 1 - 2 * stats.binom.cdf(np.arange((count + 1) // 2), count, 0.5)
+    # P(Binomial(n, 1/2) <= r) = I_{1/2}(n - r, r + 1)
+    r = np.arange((count + 1) // 2)
+    levels = 1 - 2 * special.betainc(count - r, r + 1.0, 0.5)
     below = int(np.nonzero(levels >= 0.9)[0].max(initial=0))
     return below, float(levels[below])

@@ -8,17 +8,19 @@ import numpy as np
 from scipy import sparse
 from scipy.special import softmax
 
-from . import concentration
-from .constructions import least_norm_queries
-from .errors import ParameterError, TargetError, check_int
-from .logits import check_precision, off_support_tolerance
+from .codes.base import BLOCK_ROWS, GaussianCodes, check_dtype, stream_key
+from .errors import TargetError, check_int
+from .logits import off_support_tolerance
+from .methods import Interpolate, least_norm_queries
+from .theory.tails import student_tail
 
 
 class StreamingHead:
     """An attention head that grows one token at a time, with exact ratios on each row's support.
 
-    With the same seed its codes are those of ``construct(target, dim=dim, rng=rng)``, its queries
-    equal up to rounding, for any causal target appended row by row.
+    With the same seed its codes are those of ``construct(target, Interpolate("gaussian"), dim=dim,
+    rng=rng)`` bit for bit, its queries equal up to rounding, for any causal target appended row by
+    row.
 
     Parameters
     ----------
@@ -28,8 +30,8 @@ class StreamingHead:
         eps2 of (P2), in (0, 1).
     logit_scale : float, optional
         tau > log(1/eps2); None for 3 log(1/eps2).
-    rng : int or numpy.random.Generator, optional
-        Seed or generator of the codes.
+    rng : int, numpy.random.SeedSequence, numpy.random.Generator or None, optional
+        Seed of the codes, or a generator that gives one.
     dtype : {numpy.float64, numpy.float32}, optional
         Of queries and keys.
 
@@ -53,22 +55,21 @@ class StreamingHead:
 
     Examples
     --------
-    >>> head = StreamingHead(dim=64, leak=0.1)
+    >>> head = StreamingHead(dim=64, leak=0.1, rng=0)
     >>> head.append([0])
     array([1.])
     >>> head.append([0, 1], [0.25, 0.75]).round(6)
     array([0.25, 0.75])
     """
 
-    def __init__(self, dim, *, leak=0.01, logit_scale=None, rng=0, dtype=np.float64):
+    def __init__(self, dim, *, leak=0.01, logit_scale=None, rng=None, dtype=np.float64):
         dim = check_int("dim", dim)
-        dtype = np.dtype(dtype)
-        if dtype not in (np.float64, np.float32):
-            raise ParameterError(f"dtype={dtype}: expected float64 or float32")
-        _, self.leak, self.logit_scale = check_precision("interpolate", 0.0, leak, logit_scale)
+        dtype = check_dtype(dtype)
+        _, self.leak, self.logit_scale = Interpolate().precision(0.0, leak, logit_scale)
         self.measured_leak = 0.0
         self.expected_violations = 0.0
-        self._rng = np.random.default_rng(rng)
+        self._codes = GaussianCodes(BLOCK_ROWS, dim, stream_key(rng))
+        self._block = None
         self._queries, self._keys = np.empty((2, 0, dim), dtype=dtype)
         self._supports, self._weights = [], []
 
@@ -116,16 +117,14 @@ class StreamingHead:
         """
         row = len(self)
         support, weights = _check_row(row, support, weights)
-        state = self._rng.bit_generator.state
         self._reserve(row + 1)
-        self._keys[row] = self._rng.standard_normal(self.dim, dtype=self._keys.dtype)
+        index, within = divmod(row, BLOCK_ROWS)
+        if self._block is None or within == 0:
+            self._block = self._codes.block(index)
+        self._keys[row] = self._block[within]
         log_weights = np.log(weights)
         values = self.logit_scale + log_weights - log_weights.min()
-        try:
-            query = least_norm_queries(self._keys[support][None], values[None], [row])[0]
-        except Exception:
-            self._rng.bit_generator.state = state
-            raise
+        query = least_norm_queries(self._keys[support][None], values[None], [row])[0]
         self._queries[row] = query
         self._supports.append(support)
         self._weights.append(weights)
@@ -164,9 +163,7 @@ class StreamingHead:
         leak = float(np.exp(logits.max() - on_support.min()))
         self.measured_leak = max(self.measured_leak, leak)
         rise = off_support_tolerance(0.0, self.leak, self.logit_scale)
-        tail = concentration.student_tail(
-            self.dim - len(support) + 1, rise / np.linalg.norm(values)
-        )
+        tail = student_tail(self.dim - len(support) + 1, rise / np.linalg.norm(values))
         self.expected_violations += (row + 1 - len(support)) * float(tail)
 
 

@@ -5,14 +5,14 @@
 
 import argparse
 import csv
-import os
+import io
 import sys
-import tempfile
 from dataclasses import asdict
 
 import numpy as np
 
 from jl_attention import targets
+from jl_attention.interop.atomic import write_atomically
 from jl_attention.search import smallest_dim
 
 LOOSE = {"max_ratio": 1.0, "ratio_error": 1.0, "leak": 0.5}
@@ -65,12 +65,11 @@ def main(arguments=None):
         if problem["length"] <= options.longest:
             rows.append(solve(problem))
             print(*rows[-1].values(), file=sys.stderr)
-    folder = os.path.dirname(os.path.abspath(options.output))
-    with tempfile.NamedTemporaryFile("w", dir=folder, newline="", delete=False) as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(file.name, options.output)
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, rows[0])
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(options.output, table.getvalue().encode())
 
 
 if __name__ == "__main__":

@@ -13,17 +13,15 @@ certificate of sparse recovery (Fuchs 2004; Tropp 2004 for all signs).
 
 import numpy as np
 
-from .attention import BLOCK_BYTES, row_blocks
-from .errors import ParameterError, check_array, check_int, check_real
-from .logits import max_logit
+from ..attention import BLOCK_BYTES, row_blocks
+from ..errors import ParameterError, check_array, check_int, check_real
+from ..logits import max_logit
+from .base import draw
 
 
 def unit_codes(length, dim, rng=None, dtype=np.float64):
-    """Draw independent codes, uniform on the unit sphere of R^m; shape (L, m)."""
-    length, dim = check_int("length", length), check_int("dim", dim)
-    codes = np.random.default_rng(rng).standard_normal((length, dim), dtype=dtype)
-    codes /= np.linalg.norm(codes, axis=1, keepdims=True)
-    return codes
+    """Draw independent codes, uniform on the unit sphere of R^m, as an array (L, m)."""
+    return draw("unit", length, dim, rng, dtype)[:]
 
 
 def coherence(codes, block_bytes=BLOCK_BYTES):

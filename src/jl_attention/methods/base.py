@@ -1,0 +1,259 @@
+"""What every construction method answers: its theorem, its dimension, its queries and keys."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+from typing import ClassVar
+
+import numpy as np
+
+from ..errors import ParameterError, check_array, check_choice, check_real
+from ..logits import check_precision, max_logit
+from ..theory.search import as_int, doubling_search, least_dim
+
+
+@dataclass(frozen=True)
+class TargetClass:
+    """Targets with at most k nonzeros a row and ratio bound gamma, and the precision asked for.
+
+    Attributes
+    ----------
+    length, row_nnz : ndarray of int
+        L and k; they broadcast with `max_ratio`.
+    max_ratio : ndarray
+        gamma.
+    ratio_error, leak, logit_scale : float
+        eps1, eps2 and tau.
+    """
+
+    length: np.ndarray
+    row_nnz: np.ndarray
+    max_ratio: np.ndarray
+    ratio_error: float
+    leak: float
+    logit_scale: float
+
+    @property
+    def max_logit(self):
+        """Beta = tau + log gamma."""
+        return max_logit(self.logit_scale, self.max_ratio)
+
+
+class Method(ABC):
+    """A way to choose queries and keys, and all that its theorem says of it.
+
+    A further method is one subclass in one file, a frozen dataclass, and one line in
+    `methods.METHODS`. It names itself and its theorem, says which tau it takes where none is given,
+    answers for the probability that it fails (`log_failure`), and builds queries and keys.
+
+    Attributes
+    ----------
+    name : str
+        What strings call it.
+    theorem : str
+        Its id in the book and in the claims ledger.
+    hypotheses : str
+        What the theorem assumes, in words.
+    approximates_ratios : bool
+        Whether it needs eps1 > 0; the others make the ratios exact.
+    keeps_keys : bool
+        Whether it solves for queries only, so that keys may be given.
+    bounds : tuple of str
+        The forms in which its dimension can be had, the default first.
+    scopes : tuple of str
+        "pattern": one pattern chosen without looking at the codes; "every_support": all at once.
+    """
+
+    name: ClassVar[str]
+    theorem: ClassVar[str]
+    hypotheses: ClassVar[str]
+    approximates_ratios: ClassVar[bool] = False
+    keeps_keys: ClassVar[bool] = False
+    bounds: ClassVar[tuple] = ("sharp", "closed_form")
+    scopes: ClassVar[tuple] = ("pattern",)
+
+    logit_scale: float | None
+
+    # --- What a subclass says ----------------------------------------------------------------
+
+    @abstractmethod
+    def default_logit_scale(self, ratio_error, leak):
+        """Return the tau taken where none is given."""
+
+    @abstractmethod
+    def least_dim(self, row_nnz):
+        """Return the dimension below which the method cannot work at all."""
+
+    @abstractmethod
+    def log_failure(self, dim, asked, bound, scope):
+        """Return the log of (a bound on) the probability that the method fails at m = `dim`."""
+
+    def closed_form(self, asked, log_eta):
+        """Return the m that the theorem's statement displays, as a float."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def required_dim_for_target(self, target, precision, failure_prob=0.01):
+        """Return the least m for one checked target at (eps1, eps2, tau) from `precision`."""
+
+    @abstractmethod
+    def build(self, B, dim, rng, dtype, *, keys=None, executor=None, progress=None):
+        """Choose queries and keys for target logits B.
+
+        Parameters
+        ----------
+        B : scipy.sparse.csr_array, shape (L, L)
+            Target logits (`logits.target_logits`).
+        dim : int
+            m.
+        rng : int, numpy.random.SeedSequence, numpy.random.Generator or None
+        dtype : numpy.dtype
+            float64 or float32.
+        keys : codes.Codes, optional
+            Codes to keep; only where `keeps_keys`.
+        executor, progress : optional
+            As in `engine.run`.
+
+        Returns
+        -------
+        queries : ndarray, shape (L, m)
+        keys : codes.Codes, shape (L, m)
+
+        Raises
+        ------
+        ConstructionError
+            It cannot work at this dimension; names the row and the reason.
+        """
+
+    # --- What follows from it ------------------------------------------------------------------
+
+    def precision(self, ratio_error, leak, logit_scale=None):
+        """Return (eps1, eps2, tau) as floats, tau filled in, or raise `ParameterError`."""
+        ratio_error = check_real("ratio_error", ratio_error, at_least=0)
+        leak = check_real("leak", leak, above=0, below=1)
+        if self.approximates_ratios and ratio_error == 0:
+            raise ParameterError(
+                f"ratio_error=0.0: method {self.name!r} only approximates the ratios and needs "
+                "ratio_error > 0; 'interpolate' makes them exact"
+            )
+        if logit_scale is None:
+            logit_scale = self.logit_scale
+        if logit_scale is None:
+            logit_scale = float(self.default_logit_scale(ratio_error, leak))
+        return check_precision(ratio_error, leak, logit_scale)
+
+    def required_dim(
+        self,
+        length,
+        row_nnz,
+        max_ratio=1.0,
+        ratio_error=0.0,
+        leak=0.01,
+        failure_prob=0.01,
+        logit_scale=None,
+        bound=None,
+        scope="pattern",
+    ):
+        """Return the least m that the theorem allows; see `dimensions.required_dim`."""
+        asked, bound = self._asked(
+            length, row_nnz, max_ratio, ratio_error, leak, logit_scale, bound, scope
+        )
+        log_eta = np.log(check_array("failure_prob", failure_prob, above=0, below=1))
+        if bound == "closed_form":
+            return as_int(self.closed_form(asked, log_eta))
+
+        def log_failure(dim):
+            return self.log_failure(dim, asked, bound, scope)
+
+        parts = asked.length, asked.row_nnz, asked.max_ratio, log_eta
+        shape = np.broadcast_shapes(*(part.shape for part in parts))
+        low = np.broadcast_to(self.least_dim(asked.row_nnz), shape)
+        return doubling_search(log_failure, log_eta, low)
+
+    def log_failure_probability(
+        self,
+        dim,
+        length,
+        row_nnz,
+        max_ratio=1.0,
+        ratio_error=0.0,
+        leak=0.01,
+        logit_scale=None,
+        bound=None,
+        scope="pattern",
+    ):
+        """Return the log of the expected number of failures; see `dimensions`."""
+        asked, bound = self._asked(
+            length, row_nnz, max_ratio, ratio_error, leak, logit_scale, bound, scope
+        )
+        dim = check_array("dim", dim, at_least=1, integer=True)
+        least = self.least_dim(asked.row_nnz)
+        log_failure = self.log_failure(np.maximum(dim, least), asked, bound, scope)
+        return np.where(dim < least, np.maximum(log_failure, 0.0), log_failure)
+
+    def within_length(self, length, dim):
+        """Return the method and dimension to build with where its theorem asks for m = `dim`."""
+        return self, dim
+
+    def _asked(self, length, row_nnz, max_ratio, ratio_error, leak, logit_scale, bound, scope):
+        bound = self.bounds[0] if bound is None else bound
+        check_choice("bound", bound, self.bounds)
+        check_choice("scope", scope, self.scopes)
+        length = check_array("length", length, at_least=1, integer=True)
+        row_nnz = check_array("row_nnz", row_nnz, at_least=1, integer=True)
+        if (row_nnz > length).any():
+            raise ParameterError(
+                f"row_nnz={row_nnz.tolist()}: must be at most length={length.tolist()}"
+            )
+        max_ratio = check_array("max_ratio", max_ratio, at_least=1)
+        eps1, eps2, tau = self.precision(ratio_error, leak, logit_scale)
+        eps1 = eps1 if self.approximates_ratios else 0.0  # exact, whatever was asked for
+        return TargetClass(length, row_nnz, max_ratio, eps1, eps2, tau), bound
+
+    def __str__(self):
+        """Return the name and the settings that are not the default."""
+        chosen = [
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in fields(self)
+            if getattr(self, field.name) != field.default
+        ]
+        return f"{self.name}({', '.join(chosen)})" if chosen else self.name
+
+
+NORM_GRID = 1e-4
+"""Relative spacing of the norms on which `least_dim_of_rows` brackets its search."""
+
+
+def least_dim_of_rows(log_failure, counts, norms, failure_prob, least):
+    """Return the least m for which the failure probabilities of all rows sum to at most eta.
+
+    Parameters
+    ----------
+    log_failure : callable
+        ``log_failure(dim, counts, norms, weights)``: the log of the sum over rows with support
+        size `counts` and norm `norms`, each counted `weights` times.
+    counts, norms : ndarray, shape (n,)
+        |S_i|, and the bound on the norms of row i's vectors.
+    failure_prob : float
+        eta.
+    least : int
+        Where the search begins.
+    """
+    log_eta = np.log(check_real("failure_prob", failure_prob, above=0, below=1))
+
+    def of(rows):
+        return lambda dim: log_failure(dim, *rows)
+
+    # Norms rounded down, then up, to a fine grid bracket m; the exact sum decides what is left.
+    steps = np.floor(np.log(norms) / NORM_GRID)
+    rounded = (merge_rows(counts, np.exp(NORM_GRID * step)) for step in (steps - 1, steps + 2))
+    low, high = (doubling_search(of(rows), log_eta, least) for rows in rounded)
+    return int(least_dim(of(merge_rows(counts, norms)), log_eta, low, high))
+
+
+def merge_rows(counts, norms):
+    """Return the distinct pairs (count, norm) and how often each occurs: equal rows fail alike."""
+    order = np.lexsort((norms, counts))
+    counts, norms = counts[order], norms[order]
+    first = np.append(True, (np.diff(counts) != 0) | (np.diff(norms) != 0))
+    weights = np.diff(np.append(np.nonzero(first)[0], len(counts)))
+    return counts[first], norms[first], weights.astype(float)

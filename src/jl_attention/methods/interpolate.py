@@ -1,0 +1,120 @@
+"""T3: keys are codes drawn without a look at the target; queries solve for the logits wanted.
+
+Row i's query is the least-norm solution of <q_i, c_j> = B_ij on its support, so the ratios are
+exact. What leaks is luck of the codes, and its law is known: for Gaussian codes an off-support
+logit is ||b|| times Student's t over sqrt(nu), and tight frames make it smaller.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from .. import codes
+from ..errors import check_choice
+from ..logits import interpolation_scale, off_support_tolerance, row_norms, target_logits
+from ..targets import row_counts
+from ..theory.search import log_of, log_sum
+from ..theory.tails import student_log_tail
+from .base import Method, least_dim_of_rows
+from .least_norm import interpolating_queries
+
+
+@dataclass(frozen=True)
+class Interpolate(Method):
+    """Interpolation on random codes (Theorem T3).
+
+    Attributes
+    ----------
+    codes : {"gaussian", "unit", "tight", "orthogonal"}, optional
+        What keys are made of. If None, the best that the use allows: a tight frame where all keys
+        are drawn at once, Gaussian codes in the answers of `dimensions`, which then hold for a
+        stream of tokens as well (a tight frame never needs more).
+    logit_scale : float, optional
+        tau; 3 log(1/eps2) if None.
+
+    Examples
+    --------
+    >>> Interpolate().required_dim(1024, 4)
+    304
+    """
+
+    name: ClassVar[str] = "interpolate"
+    theorem: ClassVar[str] = "T3"
+    hypotheses: ClassVar[str] = "The target is chosen without looking at the codes."
+    keeps_keys: ClassVar[bool] = True
+
+    codes: str | None = None
+    logit_scale: float | None = None
+
+    def __post_init__(self):
+        """Check the name of the codes."""
+        if self.codes is not None:
+            check_choice("codes", self.codes, codes.KINDS)
+
+    def default_logit_scale(self, ratio_error, leak):
+        """Return 3 log(1/eps2)."""
+        return interpolation_scale(leak)
+
+    def least_dim(self, row_nnz):
+        """Return k: more codes than dimensions are linearly dependent."""
+        return row_nnz
+
+    def log_failure(self, dim, asked, bound, scope):
+        """Return the log of L (L-1) P(t_nu > sqrt(nu) theta), nu = m - k + 1, or of its bound."""
+        theta = _rise(asked)
+        if bound == "closed_form":
+            rate = np.log1p(theta**2) / 2
+            return 2 * np.log(asked.length) - np.log(2) - (dim - asked.row_nnz + 1) * rate
+        # A row with fewer than k nonzeros has a smaller tail but up to L - 1 places to leak to.
+        degrees = np.maximum(dim - asked.row_nnz + 1, 1)
+        return log_of(asked.length * (asked.length - 1.0)) + student_log_tail(degrees, theta)
+
+    def closed_form(self, asked, log_eta):
+        """Return k - 1 + 2 ln(L^2/(2 eta))/ln(1 + theta^2)."""
+        rate = np.log1p(_rise(asked) ** 2) / 2
+        log_pairs = 2 * np.log(asked.length)
+        return asked.row_nnz - 1 + np.maximum(1, (log_pairs - np.log(2) - log_eta) / rate)
+
+    def required_dim_for_target(self, target, precision, failure_prob=0.01):
+        """Return the least m by the exact tails, summed over the rows of the target."""
+        _, leak, tau = precision
+        length, counts = target.shape[0], row_counts(target).astype(np.int64)
+        B = target_logits(target, tau)
+        norms = row_norms(B)
+        solved = ~_uniform(B)
+        if not solved.any():
+            return 1
+        allowed = off_support_tolerance(0.0, leak, tau)
+
+        def log_failure(dim, counts, norms, weights):
+            tails = student_log_tail(dim - counts + 1, allowed / norms)
+            return log_sum(np.log(weights) + log_of(length - counts) + tails)
+
+        counts, norms = counts[solved], norms[solved]
+        return least_dim_of_rows(log_failure, counts, norms, failure_prob, int(counts.max()))
+
+    def within_length(self, length, dim):
+        """Return at most m = L for a tight frame, which is then orthogonal: nothing leaks."""
+        return self, dim if self.codes in ("gaussian", "unit") else min(dim, length)
+
+    def build(self, B, dim, rng, dtype, *, keys=None, executor=None, progress=None):
+        """Draw codes, unless they are given, and solve for the queries; costs O(L k^2 m)."""
+        if keys is None:
+            keys = codes.draw(self.codes or "tight", B.shape[0], dim, rng, dtype)
+        if executor is None:
+            keys.array()  # once, before the threads
+        return interpolating_queries(B, keys, executor=executor, progress=progress), keys
+
+
+def _rise(asked):
+    """Return theta = (tau - l)/(sqrt(k) beta): the rise that the leak allows, by the norm of b."""
+    allowed = off_support_tolerance(0.0, asked.leak, asked.logit_scale)
+    return allowed / (asked.max_logit * np.sqrt(asked.row_nnz))
+
+
+def _uniform(B):
+    """Return which rows want the same logit at every token: they take the zero query."""
+    start = B.indptr[:-1]
+    full = np.diff(B.indptr) == B.shape[1]
+    return full & (np.minimum.reduceat(B.data, start) == np.maximum.reduceat(B.data, start))

@@ -1,0 +1,35 @@
+"""T2: project the trivial factorisation B = B I; only rows need be sparse."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from .projected import Projected
+
+
+@dataclass(frozen=True)
+class RowProjection(Projected):
+    """Keys are random codes; a query is the B-weighted sum of the codes it wants (Theorem T2).
+
+    Attributes as in `Projected`.
+
+    Examples
+    --------
+    >>> RowProjection("orthogonal").required_dim(256, 2, ratio_error=1.0, leak=0.5)
+    256
+    """
+
+    name: ClassVar[str] = "row_projection"
+    theorem: ClassVar[str] = "T2"
+    hypotheses: ClassVar[str] = "Rows are sparse; the target does not depend on the projection."
+    sides: ClassVar[int] = 1  # only a rise leaks
+
+    def norm(self, asked):
+        """Return sqrt(k) beta."""
+        return asked.max_logit * np.sqrt(asked.row_nnz)
+
+    def build(self, B, dim, rng, dtype, *, keys=None, executor=None, progress=None):
+        """X2 = P^T, X1 = B P^T; costs O(nnz(B) m), and columns may be dense."""
+        keys = self.projected_identity(B.shape[0], dim, rng, dtype)
+        return B.astype(dtype) @ keys.array(), keys
