@@ -6,7 +6,7 @@ Attention with grouped heads, scale, softcap and causal mask. Needs the extra ``
 
 import numpy as np
 
-from ..errors import ParameterError, check_choice, check_int
+from ..errors import ParameterError, check_choice, check_int, require
 
 FORMATS = ("float32", "float16")
 """Number formats that run on a CPU."""
@@ -36,8 +36,7 @@ def onnx_attention(compiled, head, number_format="float32"):
         A block with a sink or ALiBi, for which the operators have no place; a number beyond the
         format's range.
     """
-    import onnxruntime
-
+    onnxruntime = require("onnxruntime", "kernels")
     spec = compiled.spec
     head = check_int("head", head, minimum=0, maximum=spec.query_heads - 1)
     check_choice("number_format", number_format, FORMATS)
@@ -78,6 +77,7 @@ def onnx_model(spec, weights, length, heads=None, number_format="float32"):
     ParameterError
         As `onnx_attention`.
     """
+    onnx = require("onnx", "kernels")
     from onnx import TensorProto, checker, helper, numpy_helper
 
     if spec.sink is not False or spec.alibi:
@@ -110,19 +110,21 @@ def onnx_model(spec, weights, length, heads=None, number_format="float32"):
         """Return the queries or keys of some heads as they meet in the product."""
         rows = (np.array(chosen)[:, None] * spec.head_dim + np.arange(spec.head_dim)).ravel()
         x = node(
-            "MatMul", [U, constant(f"W_{name}", weights[f"{name}_proj.weight"][rows].T)], f"{name}_0"
+            "MatMul",
+            [U, constant(f"W_{name}", weights[f"{name}_proj.weight"][rows].T)],
+            f"{name}_0",
         )
         if spec.bias:
             bias = constant(f"b_{name}", weights[f"{name}_proj.bias"][rows])
             x = node("Add", [x, bias], f"{name}_biased")
-        shape = constant(f"{name}_shape", np.array([1, length, len(chosen), spec.head_dim]), "int64")
+        shape = constant(
+            f"{name}_shape", np.array([1, length, len(chosen), spec.head_dim]), "int64"
+        )
         x = node("Reshape", [x, shape], f"{name}_split")
         x = node("Transpose", [x], f"{name}_heads", perm=[0, 2, 1, 3])
         if spec.qk_norm:
             gain = constant(f"{name}_gain", weights[f"{name}_norm.weight"])
-            x = node(
-                "RMSNormalization", [x, gain], f"{name}_unit", axis=-1, epsilon=spec.norm_eps
-            )
+            x = node("RMSNormalization", [x, gain], f"{name}_unit", axis=-1, epsilon=spec.norm_eps)
         if spec.rope:
             x = node(
                 "RotaryEmbedding",
@@ -145,7 +147,11 @@ def onnx_model(spec, weights, length, heads=None, number_format="float32"):
         inputs.append(constant("window", seen, bool))
     nodes.append(
         helper.make_node(
-            "Attention", inputs, ["Y", "", "", "P"], qk_matmul_output_mode=PROBABILITIES, **attributes
+            "Attention",
+            inputs,
+            ["Y", "", "", "P"],
+            qk_matmul_output_mode=PROBABILITIES,
+            **attributes,
         )
     )
     graph = helper.make_graph(
