@@ -143,7 +143,7 @@ def contrast_norm(spec, patterns):
 
 
 def alibi_price(spec, pattern, head):
-    """Return the most that ALiBi takes from the gap of a row: slope (farthest wanted - nearest not).
+    """Return what ALiBi takes from the gap of a row: slope (farthest wanted - nearest other).
 
     Token j beats a token j' that is nearer by t with a gap D only if its s <q, k> is larger by
     D + slope t. So some |s <q, k>| of the row is at least (D + slope t)/2: the logits have to grow
@@ -193,9 +193,9 @@ def check_floor(spec, patterns, heads, leak):
         feature = "qk_norm" if spec.softcap is None else f"softcap={spec.softcap:g}"
         lost = f" and {price:.4g} for ALiBi" if price else ""
         raise ConstructionError(
-            f"leak={leak:g}: needs logits that differ by log(1/leak) = {wanted:.4g}{lost}, but with "
-            f"{feature} they differ by at most {limit:.4g}: no input of this block leaks less than "
-            f"{math.exp(min(price - limit, 0)):.3g}"
+            f"leak={leak:g}: needs logits that differ by log(1/leak) = {wanted:.4g}{lost}, but "
+            f"with {feature} they differ by at most {limit:.4g}: no input of this block leaks less "
+            f"than {math.exp(min(price - limit, 0)):.3g}"
         )
     if wanted > gap:
         raise ConstructionError(

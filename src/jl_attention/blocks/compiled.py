@@ -61,7 +61,7 @@ def measure_rows(M, target):
     M[at] = 0
     off = M.max(axis=1)
     share = on / target.data
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         ratio = np.maximum.reduceat(share, start) / np.minimum.reduceat(share, start) - 1
         leak = np.where(off > 0, off / np.minimum.reduceat(on, start), 0.0)
     moved = np.add.reduceat(np.abs(on - target.data), start) + M.sum(axis=1) + sink

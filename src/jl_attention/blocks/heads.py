@@ -16,6 +16,9 @@ from .queries import capped_queries
 LEVELS = (3.0, 6.0, 12.0, 24.0)
 """Logit scales that are tried for a row, in units of the gap; the first that works is taken."""
 
+LOW_LEVELS = (2.0, 1.5)
+"""More of them under a softcap, for rows whose logits at 3 would not fit."""
+
 GAP_MARGIN = 0.01
 """By how much the gap exceeds log(1/leak), for rounding."""
 
@@ -68,7 +71,8 @@ def head_queries(spec, codes, pattern, head, leak, logit_scale=None):
     queries = np.zeros(codes.shape)
     corrected = np.zeros(len(codes), dtype=bool)
     left = np.nonzero(~free)[0]
-    levels = [level * gap for level in LEVELS] if logit_scale is None else [logit_scale]
+    levels = LEVELS if spec.softcap is None else LEVELS + LOW_LEVELS
+    levels = [level * gap for level in levels] if logit_scale is None else [logit_scale]
     for level in levels:
         tau = max(level, spec.sink_logit + gap)
         wanted = target_logits(pattern, tau)[left]
@@ -90,7 +94,7 @@ def head_queries(spec, codes, pattern, head, leak, logit_scale=None):
     if not fits.any():
         raise ConstructionError(
             f"head {head}, row {left[0]}: softcap={spec.softcap:g} has no room for logits of "
-            f"{levels[0]:.3g} above 0; ask for a larger leak, or give a smaller logit_scale"
+            f"{min(levels):.3g} and more above 0, which random codes need; ask for a larger leak"
         )
     raise _no_query(head, left, codes, gap)
 
@@ -134,14 +138,17 @@ def _inside(spec, wanted, rows, head, ceiling):
 
 
 def equal_rows(spec, pattern, dim):
-    """Return where the zero query will do, and has to: rows that give all tokens they see the same.
+    """Return where the zero query does: rows that give all tokens they see the same.
 
-    Only rows of more than `dim` tokens are meant; ALiBi leaves none.
+    ALiBi leaves none, and a sink takes too much of such a row; with one, only rows of more than
+    `dim` tokens are meant, which have no other query.
     """
     counts, start = np.diff(pattern.indptr), pattern.indptr[:-1]
     low, high = (f.reduceat(pattern.data, start) for f in (np.minimum, np.maximum))
-    whole = counts == spec.visible_counts(pattern.shape[0])
-    return (counts > dim) & whole & (high <= low * (1 + 1e-12)) & (not spec.alibi)
+    equal = (counts == spec.visible_counts(pattern.shape[0])) & (high <= low * (1 + 1e-12))
+    if spec.alibi:
+        return np.zeros(len(counts), dtype=bool)
+    return equal if spec.sink is False else equal & (counts > dim)
 
 
 def _check_length(spec, queries, head):
@@ -155,8 +162,8 @@ def _check_length(spec, queries, head):
     worst = lost[np.argmax(lengths[lost])]
     product = spec.logit_factor * spec.qk_length
     raise ConstructionError(
-        f"head {head}, row {worst}: needs scale |q| |k| = {product * lengths[worst]:.4g} with these "
-        f"codes, but qk_norm makes it at most {product * spec.qk_length:.4g}; {len(lost)} of "
+        f"head {head}, row {worst}: needs scale |q| |k| = {product * lengths[worst]:.4g} with "
+        f"these codes, but qk_norm makes it at most {product * spec.qk_length:.4g}; {len(lost)} of "
         f"{len(queries)} rows ask for more than that: the leak is too small, or head_dim"
     )
 
@@ -164,7 +171,8 @@ def _check_length(spec, queries, head):
 def _no_query(head, lost, codes, gap):
     length, dim = codes.shape
     return ConstructionError(
-        f"head {head}, row {lost[0]}: no query of {dim} dimensions keeps the tokens off its support "
-        f"log(1/leak) = {gap - GAP_MARGIN:.3g} below those on it, with these codes; {len(lost)} of "
-        f"{length} rows have none: more dimensions (hidden_size, head_dim) or another seed may do"
+        f"head {head}, row {lost[0]}: no query of {dim} dimensions keeps the tokens off its "
+        f"support log(1/leak) = {gap - GAP_MARGIN:.3g} below those on it, with these codes; "
+        f"{len(lost)} of {length} rows have none: more dimensions (hidden_size, head_dim) or "
+        "another seed may do"
     )

@@ -77,7 +77,7 @@ def onnx_model(spec, weights, length, heads=None, number_format="float32"):
     ParameterError
         As `onnx_attention`.
     """
-    onnx = require("onnx", "kernels")
+    require("onnx", "kernels")
     from onnx import TensorProto, checker, helper, numpy_helper
 
     if spec.sink is not False or spec.alibi:
@@ -109,18 +109,13 @@ def onnx_model(spec, weights, length, heads=None, number_format="float32"):
     def projection(name, chosen):
         """Return the queries or keys of some heads as they meet in the product."""
         rows = (np.array(chosen)[:, None] * spec.head_dim + np.arange(spec.head_dim)).ravel()
-        x = node(
-            "MatMul",
-            [U, constant(f"W_{name}", weights[f"{name}_proj.weight"][rows].T)],
-            f"{name}_0",
-        )
+        weight = constant(f"W_{name}", weights[f"{name}_proj.weight"][rows].T)
+        x = node("MatMul", [U, weight], f"{name}_product")
         if spec.bias:
             bias = constant(f"b_{name}", weights[f"{name}_proj.bias"][rows])
             x = node("Add", [x, bias], f"{name}_biased")
-        shape = constant(
-            f"{name}_shape", np.array([1, length, len(chosen), spec.head_dim]), "int64"
-        )
-        x = node("Reshape", [x, shape], f"{name}_split")
+        shape = np.array([1, length, len(chosen), spec.head_dim])
+        x = node("Reshape", [x, constant(f"{name}_shape", shape, "int64")], f"{name}_split")
         x = node("Transpose", [x], f"{name}_heads", perm=[0, 2, 1, 3])
         if spec.qk_norm:
             gain = constant(f"{name}_gain", weights[f"{name}_norm.weight"])
@@ -137,7 +132,11 @@ def onnx_model(spec, weights, length, heads=None, number_format="float32"):
 
     Q = projection("q", heads)
     K = projection("k", sorted({head // spec.group for head in heads}))
-    attributes = {"is_causal": int(spec.causal), "scale": spec.logit_factor}
+    attributes = {
+        "is_causal": int(spec.causal),
+        "scale": spec.logit_factor,
+        "qk_matmul_output_mode": PROBABILITIES,
+    }
     if spec.softcap is not None:
         attributes["softcap"] = float(spec.softcap)
     inputs = [Q, K, K]
@@ -145,15 +144,7 @@ def onnx_model(spec, weights, length, heads=None, number_format="float32"):
         tokens = np.arange(length)
         seen = tokens >= spec.first_visible(tokens)[:, None]
         inputs.append(constant("window", seen, bool))
-    nodes.append(
-        helper.make_node(
-            "Attention",
-            inputs,
-            ["Y", "", "", "P"],
-            qk_matmul_output_mode=PROBABILITIES,
-            **attributes,
-        )
-    )
+    nodes.append(helper.make_node("Attention", inputs, ["Y", "", "", "P"], **attributes))
     graph = helper.make_graph(
         nodes,
         "block",
