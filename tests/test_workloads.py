@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import optimize, sparse
 
 import jl_attention as jla
 from jl_attention import workloads as wl
@@ -113,6 +114,36 @@ def test_what_is_out_of_reach_is_refused():
         wl.make("needles", 256, head_dim=16)
     with pytest.raises(jla.ConstructionError, match=r"row \d+: no query was found"):
         wl.make("needles", 256, head_dim=6, logit_scale=20.0, rng=0)
+
+
+def test_a_row_solved_again_is_the_shortest_with_its_support_held():
+    rng = np.random.default_rng(2)
+    codes = rng.standard_normal((40, 20))
+    margin = 6.5
+    B = sparse.csr_array(([9.0, 10.0], ([39, 39], [5, 20])), shape=(40, 40))
+    C = codes[[5, 20]]
+    query = C.T @ np.linalg.solve(C @ C.T, B.data)
+    off = np.delete(np.arange(40), [5, 20])
+    assert (codes[off] @ query).max() > 9 - margin
+    found = workload._with_margin(39, query, codes, B, margin, lambda q, row: (q, codes @ q, 0.0))
+    assert C @ found == pytest.approx(B.data, rel=1e-9)
+    assert (codes[off] @ found).max() <= 9 - margin
+    problem = optimize.minimize(
+        lambda q: q @ q,
+        query,
+        jac=lambda q: 2 * q,
+        method="SLSQP",
+        constraints=[
+            {"type": "eq", "fun": lambda q: C @ q - B.data, "jac": lambda q: C},
+            {
+                "type": "ineq",
+                "fun": lambda q: 9 - margin - workload.SLACK - codes[off] @ q,
+                "jac": lambda q: -codes[off],
+            },
+        ],
+    )
+    assert problem.success
+    assert np.linalg.norm(found) == pytest.approx(np.linalg.norm(problem.x), rel=0.05)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(3, 20), st.integers(1, 6))
@@ -491,14 +522,19 @@ def test_several_scores_at_once_are_those_of_each(small):
         "quest": wl.selectors.quest(small.Q, small.K, budget=64),
         "h2o": wl.selectors.h2o(small.Q, small.K, heavy=32, recent=32),
     }
+    rows = np.arange(100, 512, 7)
+    mass = [
+        small.attention(head, rows)[one.mask(rows)].sum() / len(rows)
+        for head, one in enumerate(methods["quest"])
+    ]
+    found = wl.score(methods["quest"], small, rows=rows)
+    assert found.mass == pytest.approx(np.mean(mass), rel=1e-9)
     together = wl.scores(methods, small, max_rows=100)
     assert together == {name: wl.score(one, small, max_rows=100) for name, one in methods.items()}
     assert together["quest"].rows == 400
 
 
 def test_a_sparse_selection_and_its_dense_one_score_alike(small):
-    from scipy import sparse
-
     dense = np.tril(np.ones((512, 512))) * (np.random.default_rng(0).random((512, 512)) < 0.3)
     np.fill_diagonal(dense, 1)
     one, other = ([matrix] * 4 for matrix in (dense, sparse.csr_array(dense)))
