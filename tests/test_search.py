@@ -200,41 +200,32 @@ def test_the_table_has_every_problem_of_the_sweep():
     assert stored == wanted
 
 
-def slice_of_the_table():
+def slice_of_the_table(longest):
     """Return the problems that take seconds, with the stored rows."""
     problems = zip(sweeps.sweep(), table(), strict=True)
-    return [pair for pair in problems if pair[0]["length"] <= 128 or pair[0]["sweep"] == "leak"]
+    return [pair for pair in problems if pair[0]["length"] <= longest]
+
+
+def is_reproduced(problem, stored):
+    again = sweeps.solve(problem)
+    assert list(again) == list(stored)
+    return {key: str(value) for key, value in again.items()} == stored
 
 
 def test_a_slice_of_the_table_is_reproduced():
-    # On another machine a trial within rounding of the precision asked for may come out otherwise
-    # and move one seed of a problem, once in thousands of trials; another seed moves most of 15.
-    assert len(slice_of_the_table()) > 12
-    for problem, stored in slice_of_the_table():
-        again = sweeps.solve(problem)
-        assert sweeps.seeds_that_differ(again, stored) <= 1
-        assert {key: str(again[key]) for key in (*problem, "seeds")} == {
-            key: stored[key] for key in (*problem, "seeds")
-        }
-
-
-def test_the_table_is_what_its_seeds_say():
-    for row in table():
-        dims = [int(dim) for dim in row["dims"].split()]
-        assert dims == sorted(dims)
-        assert len(dims) == int(row["seeds"]) == 15
-        # The median of 15, and the order statistics 4 and 12: P(3 < Bin(15, 1/2) < 12) = .965.
-        assert (dims[7], dims[3], dims[11]) == tuple(
-            int(row[key]) for key in ("dim", "low", "high")
-        )
-        assert float(row["confidence"]) == pytest.approx(1 - 2 * 576 / 2**15, rel=1e-12)
+    # On another machine a trial within rounding of the precision asked for may come out otherwise,
+    # once in many thousands, and move one seed of one problem.
+    rows = slice_of_the_table(128)
+    assert len(rows) > 12
+    assert sum(is_reproduced(*row) for row in rows) >= len(rows) - 1
 
 
 def test_another_seed_is_not_mistaken_for_the_table(monkeypatch):
     found = search.smallest_dim
-    monkeypatch.setattr(sweeps, "smallest_dim", lambda *args, **kw: found(*args, **kw, rng=1))
-    for problem, stored in slice_of_the_table()[:6]:
-        assert sweeps.seeds_that_differ(sweeps.solve(problem), stored) > 5
+    monkeypatch.setattr(
+        sweeps, "smallest_dim", lambda *args, **options: found(*args, **{**options, "rng": 1})
+    )
+    assert sum(is_reproduced(*row) for row in slice_of_the_table(64)) <= 1
 
 
 def test_the_table_is_written_atomically(tmp_path, monkeypatch, capsys):
