@@ -256,7 +256,7 @@ def required_dim(
     def log_failure(dim):
         return log_expected_leaks(dim, length, row_nnz, theta, codes)
 
-    # At m = k >= 2, where the bound of unit codes is not proved, their tail is at least 1/4: too much.
+    # At m = k >= 2, where the bound of unit codes is not proved, their tail is 1/4 or more anyway.
     return doubling_search(log_failure, log_eta, row_nnz)
 
 
