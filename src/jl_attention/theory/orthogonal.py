@@ -163,10 +163,12 @@ def _log_upper(m, n, eps, rho):
     centre, width = np.log(m / (n - m)), 15 * np.sqrt(2 / m + 2 / (n - m)) + 60 / min(m, n - m)
     span = np.array([centre - width, centre + width, *corners])
     grid = np.linspace(span.min(), span.max(), GRID)
+    if len(corners) == 2:  # they may be closer than two points of the grid
+        grid = np.unique(np.concatenate([grid, np.linspace(*corners, GRID)]))
     logs = log_integrand(grid)
     for _ in range(3):  # close in on the part that matters
         matters = np.nonzero(logs > logs.max() - NEGLIGIBLE)[0]
-        first, last = max(matters[0] - 1, 0), min(matters[-1] + 1, GRID - 1)
+        first, last = max(matters[0] - 1, 0), min(matters[-1] + 1, len(grid) - 1)
         grid = np.linspace(grid[first], grid[last], GRID)
         logs = log_integrand(grid)
     ends = [grid[0], *sorted(c for c in corners if grid[0] < c < grid[-1]), grid[-1]]
