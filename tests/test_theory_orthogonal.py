@@ -72,6 +72,8 @@ def test_the_law_is_there_up_to_the_edge_of_its_support():
     logs = orthogonal.inner_product_log_tail(dims[:, None], 32, 0.3, [1.0, 0.5, 0.0, -0.5, -0.99])
     assert not np.isnan(logs).any()
     assert (np.diff(logs, axis=0)[np.isfinite(logs[1:])] < 0.5).all()
+    # 16/24 (0.6 + 0.6) is the largest value there is, (1 + 0.6)/2.
+    assert orthogonal.inner_product_log_tail(16, 24, 0.6, 0.6, "upper") == -np.inf
     assert -130 < orthogonal.inner_product_log_tail(10, 20, 1 - 1e-6, 0.0, "upper") < -125
 
 

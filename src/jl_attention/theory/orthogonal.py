@@ -31,6 +31,9 @@ from .tails import NEGLIGIBLE
 GRID = 513
 """Points on which the peak of an integrand is looked for."""
 
+ROUNDING = 1e-12
+"""Relative distance from the edge of the support within which a tail counts as empty."""
+
 PANELS = 8
 """Gauss-Legendre panels on each smooth piece of an integrand."""
 
@@ -136,7 +139,8 @@ def inner_product_log_tail(dim_out, dim_in, epsilon, correlation, side="two-side
 def _log_upper(m, n, eps, rho):
     """Return log P(<Px,Py> - rho > eps), scalars in and out."""
     level = m / n * (rho + eps)  # what <Pi x, y> has to exceed
-    if m == n or level >= (1 + rho) / 2:  # the largest value that a projector allows
+    largest = (1 + rho) / 2  # of <Pi x, y>, for every projector Pi
+    if m == n or level >= largest * (1 - ROUNDING):
         return -np.inf
     shapes = m / 2, (n - m) / 2
     with np.errstate(divide="ignore"):
