@@ -5,7 +5,8 @@ head, and returns the hidden states for which the block's attention is these pat
 """
 
 from . import bounds, families, norms, queries, reference, rotary
-from .compile import BlockReport, CompiledBlock, compile
+from .compile import compile
+from .compiled import BlockReport, CompiledBlock
 from .families import from_config
 from .rotary import Rope
 from .spec import BlockSpec

@@ -7,10 +7,13 @@ and imports nothing. `load_into` needs PyTorch (extra ``blocks``).
 import json
 import math
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 
-from ..errors import ParameterError, check_int
+from ..errors import FileError, ParameterError, check_int, require
+from ..interop.atomic import write_atomically
+from ..interop.files import check_writable
 from .rotary import Rope
 from .spec import BlockSpec
 
@@ -339,11 +342,7 @@ def load_into(compiled, module):
     ParameterError
         The module has no attention that is known, or the shapes do not fit.
     """
-    try:
-        import torch
-    except ImportError as error:
-        raise ImportError("load_into needs PyTorch: pip install 'jl-attention[blocks]'") from error
-
+    torch = require("torch", "blocks")
     spec, weights = compiled.spec, compiled.weights
 
     def copy(parameter, array):
@@ -452,18 +451,25 @@ LAYOUTS = {
 
 
 def save(compiled, path):
-    """Write ``inputs_embeds`` and the weights of a compiled block as .safetensors."""
-    from ..files import check_writable
+    """Write ``inputs_embeds`` and the weights of a compiled block (extra ``files``).
 
-    if not str(path).endswith(".safetensors"):
-        raise ParameterError(f"{path}: expected a name that ends in .safetensors")
+    Parameters
+    ----------
+    compiled : CompiledBlock
+    path : str or path
+        Ends in .safetensors. The metadata hold the spec as JSON.
+
+    Raises
+    ------
+    FileError
+        The name ends otherwise, or the file cannot be written.
+    """
+    if Path(path).suffix != ".safetensors":
+        raise FileError(f"{path}: a compiled block is written as .safetensors")
     check_writable(path)
-    try:
-        from safetensors.numpy import save_file
-    except ImportError as error:
-        raise ImportError("save needs safetensors: pip install 'jl-attention[files]'") from error
     arrays = {"inputs_embeds": compiled.inputs_embeds, **compiled.weights}
-    metadata = {"spec": json.dumps(asdict(compiled.spec)), "leak": repr(compiled.leak)}
     # safetensors stores the memory as it lies, whatever the strides say.
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    save_file(arrays, str(path), metadata=metadata)
+    metadata = {"spec": json.dumps(asdict(compiled.spec)), "leak": repr(compiled.leak)}
+    library = require("safetensors.numpy", "files")
+    write_atomically(path, library.save(arrays, metadata=metadata))
