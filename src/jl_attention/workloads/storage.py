@@ -1,0 +1,105 @@
+"""Workloads in files: ``.npz``, or ``.safetensors`` with the extra ``files``.
+
+Q and K stand there as (H, L, m) and (KV, L, m), in float16 where that is exact and in float32
+otherwise; of each head h the truth as ``truth_h_indptr``, ``truth_h_indices``, ``truth_h_data`` and
+``truth_h_planted``, a csr matrix and a flag for each of its entries. Everything else is JSON.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+from scipy import sparse
+
+from .. import files
+from ..errors import FileError, TargetError, check_int
+from .certificate import Certificate
+from .patterns import Pattern, given
+
+FORMAT = "jl-attention workload 1"
+"""What a saved workload calls itself."""
+
+MAX_BYTES = 2**32
+"""Largest file that is read unless asked otherwise: 4 GiB, eight heads of 131 072 tokens."""
+
+_PARTS = ("indptr", "indices", "data", "planted")
+
+
+def save(workload, path):
+    """Write a workload; see `Workload.save`."""
+    path, encode = Path(path), files.check_writable(path)
+    exact = "float16" in workload.certificate.formats
+    arrays = {
+        name: array.astype(np.float16) if exact else array
+        for name, array in (("Q", workload.Q), ("K", workload.K))
+    }
+    for head, pattern in enumerate(workload.patterns):
+        truth = pattern.truth
+        parts = (truth.indptr, truth.indices.astype(np.int32), truth.data, pattern.planted)
+        arrays |= {f"truth_{head}_{p}": a for p, a in zip(_PARTS, parts, strict=True)}
+    about = {
+        "format": FORMAT,
+        "settings": workload.settings,
+        "certificate": workload.certificate.as_dict(),
+    }
+    content = encode(arrays, json.dumps(about))
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        try:
+            with temporary.open("xb") as file:
+                file.write(content)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise FileError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def load(path, *, max_bytes=MAX_BYTES):
+    """Return the fields of the workload in a file; see `Workload.load`."""
+    path = Path(path)
+    read = files._suffix(path, files._READERS)
+    content = files._read_bytes(path, check_int("max_bytes", max_bytes))
+    try:
+        arrays, about = read(content, max_bytes)
+        about = json.loads(about)
+        if not isinstance(about, dict) or about.get("format") != FORMAT:
+            raise FileError(f"not a workload in the format {FORMAT!r}")
+        Q, K = (_floats(arrays, name) for name in ("Q", "K"))
+        if Q.shape[1:] != K.shape[1:] or not len(K) or len(Q) % len(K):
+            raise FileError(f"Q of shape {Q.shape} and K of shape {K.shape} do not fit")
+        certificate = Certificate(**about["certificate"])
+        return {
+            "Q": Q,
+            "K": K,
+            "patterns": tuple(_pattern(arrays, head, Q.shape[1]) for head in range(len(Q))),
+            "certificate": Certificate(
+                **{**about["certificate"], "formats": tuple(certificate.formats)}
+            ),
+            "settings": dict(about["settings"]),
+        }
+    except (FileError, TargetError) as error:
+        raise FileError(f"{path}: {error}") from None
+    except files._UNREADABLE as error:
+        reason = files._reason(error)
+        raise FileError(f"{path}: not a readable {path.suffix} file: {reason}") from None
+
+
+def _floats(arrays, name):
+    array = arrays.get(name)
+    if array is None or array.ndim != 3 or array.dtype not in (np.float16, np.float32):
+        raise FileError(f"{name}: expected an array of three axes in float16 or float32")
+    if not np.isfinite(array).all():
+        raise FileError(f"{name}: an entry is not finite")
+    return array.astype(np.float32)
+
+
+def _pattern(arrays, head, length):
+    indptr, indices, data, planted = (arrays[f"truth_{head}_{part}"] for part in _PARTS)
+    if planted.shape != data.shape or planted.dtype != bool:
+        raise FileError(f"truth_{head}_planted: expected one flag for each entry")
+    truth = given(sparse.csr_array((data, indices, indptr), shape=(length, length))).truth
+    if truth.nnz != len(data):
+        raise FileError(f"truth_{head}: has duplicate or zero entries")
+    return Pattern(truth, planted.copy())
