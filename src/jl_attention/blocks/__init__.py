@@ -4,10 +4,11 @@
 head, and returns the hidden states for which the block's attention is these patterns.
 """
 
-from . import bounds, families, norms, queries, reference, rotary
+from . import bounds, families, norms, queries, reference, rotary, weights
 from .compile import compile
 from .compiled import BlockReport, CompiledBlock
 from .families import from_config
+from .feasibility import expected_failures
 from .rotary import Rope
 from .spec import BlockSpec
 
@@ -18,10 +19,12 @@ __all__ = [
     "Rope",
     "bounds",
     "compile",
+    "expected_failures",
     "families",
     "from_config",
     "norms",
     "queries",
     "reference",
     "rotary",
+    "weights",
 ]

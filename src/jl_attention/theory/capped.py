@@ -7,20 +7,22 @@ support: independent standard normal all of them, a point of R^nu, nu = m - s + 
 |p| w + <y, v> <= a. By Farkas' lemma there is no y exactly if a convex combination of the n points
 lies on the axis of w at a height of a/|p| or more.
 
-|p|^2 = b^T (C C^T)^(-1) b has the law of |b|^2/chi^2_nu, independent of the n points, and their law
-knows no direction. So the axis may be that of g, standard normal in R^nu, and a/|p| = theta |g| with
-theta = a/|b|: the row has no query if and only if the kernel of (g, G_1, ..., G_n), a uniform subspace
-of R^(n+1) of codimension nu, meets the cone of e_1 - theta e_0, ..., e_n - theta e_0 and -e_0. By the
-conic Crofton formula that has the probability 2 (v_(nu+1) + v_(nu+3) + ...), the v_j being the
-cone's intrinsic volumes: sums over its faces of internal times external angle. With k = 1/theta^2 and
-g_n as in `absorption`, and Z, N_1, N_2, ... independent standard normal, they are
+|p|^2 = b^T (C C^T)^(-1) b has the law of |b|^2/chi^2_nu, independent of the n points, whose law is
+the same in every direction. So let g be standard normal in R^nu: the axis may be that of g, and
+a/|p| = theta |g| with theta = a/|b|. The row then has no query if and only if the kernel of
+(g, G_1, ..., G_n), a uniform subspace of R^(n+1) of codimension nu, meets the cone of
+e_1 - theta e_0, ..., e_n - theta e_0 and -e_0. By the conic Crofton formula that has the
+probability 2 (v_(nu+1) + v_(nu+3) + ...), v_j the intrinsic volumes of the cone: sums over its
+faces of internal times external angle. With k = 1/theta^2, g_n as in `absorption` and Z, N_1, N_2,
+... independent standard normal, these are
 
-- of j of the first n generators: g_j(-1/(k+j)) and E[Phi(z)^(n-j); z >= 0], z of variance 1/(k+j);
-- of these and -e_0: 2^(-j) P(Z >= theta (|N_1| + ... + |N_j|)) and 2^(j-n).
+- for j of the first n generators: g_j(-1/(k+j)), and E[Phi(z)^(n-j); z >= 0] for a normal z of
+  variance 1/(k+j);
+- for these and -e_0: 2^(-j) P(Z >= theta (|N_1| + ... + |N_j|)), and 2^(j-n).
 
 For theta = 1/sqrt(k), s = k and many tokens this is the law of max-margin queries (`absorption`),
-where the logit scale is free: then theta g lies in the hull. T3 itself fails as soon as one of the
-n points is higher than theta |g|, with the probability of Student's law.
+whose logit scale is free: there theta g has to lie in the hull. T3 itself fails as soon as one of
+the n points is higher than theta |g|, with the probability of Student's law.
 """
 
 import numpy as np
@@ -121,9 +123,9 @@ def _log_external_angle(n, a):
 def _log_internal_angle_with(k, j):
     """Return log of 2^(-j) P(Z >= theta (|N_1| + ... + |N_j|)), theta = 1/sqrt(k).
 
-    exp(-t |N|) has the mean 2 exp(t^2/2) Phi(-t) = erfcx(t/sqrt(2)), so by Laplace's inversion it is
-    the integral of exp(k t^2/2) (erfcx(t/sqrt(2))/2)^j / (2 pi i t) along a vertical line with t > 0,
-    best through the least value on the real axis.
+    exp(-t |N|) has the mean 2 exp(t^2/2) Phi(-t) = erfcx(t/sqrt(2)), so by Laplace's inversion it
+    is the integral of exp(k t^2/2) (erfcx(t/sqrt(2))/2)^j / (2 pi i t) along a vertical line with
+    t > 0, best through the least value on the real axis.
     """
 
     def log_integrand(t):
