@@ -6,7 +6,7 @@ head, and returns the hidden states for which the block's attention is these pat
 
 from . import bounds, families, norms, queries, reference, rotary, weights
 from .compile import compile
-from .compiled import BlockReport, CompiledBlock
+from .compiled import BlockReport, CompiledBlock, measure_rows
 from .families import from_config
 from .feasibility import expected_failures
 from .rotary import Rope
@@ -22,6 +22,7 @@ __all__ = [
     "expected_failures",
     "families",
     "from_config",
+    "measure_rows",
     "norms",
     "queries",
     "reference",
