@@ -9,8 +9,8 @@ import pytest
 from scipy import sparse
 
 import jl_attention as jla
-from jl_attention import files
 from jl_attention.cli import BAD_INPUT, DONE, IMPOSSIBLE, MISSED, main
+from jl_attention.interop import files
 
 TARGET = jla.targets.regular(32, 3, max_ratio=5.0, rng=0)
 

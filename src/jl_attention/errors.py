@@ -1,5 +1,6 @@
 """The package's exceptions, and the argument checks that raise them."""
 
+import importlib
 import math
 import operator
 from collections.abc import Iterable
@@ -23,12 +24,32 @@ class FileError(ParameterError):
     """A file cannot be read as what it should be, or not be written; names it and the reason."""
 
 
+class MissingFileError(FileError, FileNotFoundError):
+    """A file is not there."""
+
+
+class MissingExtraError(JLAttentionError, ImportError):
+    """An optional dependency is not installed; names it, and the extra that brings it."""
+
+
 class ConstructionError(JLAttentionError, RuntimeError):
     """A construction is impossible or numerically unsafe; names the row and the reason."""
 
 
 class ClaimError(JLAttentionError, AssertionError):
     """A measured value violates the bound that a claim states."""
+
+
+def require(module, extra):
+    """Return an optional dependency, imported, or raise `MissingExtraError` naming its extra."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise MissingExtraError(
+            f"{package} cannot be imported: pip install 'jl-attention[{extra}]' ({error})",
+            name=package,
+        ) from None
 
 
 def check_int(name, value, minimum=1, maximum=None):

@@ -17,7 +17,6 @@ against all of them, and solved again with the violators, until there are none.
 """
 
 import numpy as np
-from scipy.optimize import nnls
 
 from .codes import unit_codes
 from .errors import ConstructionError
@@ -140,6 +139,8 @@ def _least_distance(differences, p, D, inverse, gap):
     system = np.vstack([projected.T, h])
     last = np.zeros(len(system))
     last[-1] = 1.0
+    from scipy.optimize import nnls  # slow to import, and only this needs it
+
     multipliers, residual = nnls(system, last)
     if residual < SMALLEST_RESIDUAL:
         return None

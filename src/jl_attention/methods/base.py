@@ -87,9 +87,9 @@ class Method(ABC):
     def log_failure(self, dim, asked, bound, scope):
         """Return the log of (a bound on) the probability that the method fails at m = `dim`."""
 
-    @abstractmethod
-    def enough_dim(self, asked, log_eta, bound, scope):
-        """Return a dimension (a float) that is enough: where the search for the least one ends."""
+    def closed_form(self, asked, log_eta):
+        """Return the m that the theorem's statement displays, as a float."""
+        raise NotImplementedError
 
     @abstractmethod
     def required_dim_for_target(self, target, precision, failure_prob=0.01):
@@ -158,14 +158,16 @@ class Method(ABC):
             length, row_nnz, max_ratio, ratio_error, leak, logit_scale, bound, scope
         )
         log_eta = np.log(check_array("failure_prob", failure_prob, above=0, below=1))
-        enough = self.enough_dim(asked, log_eta, bound, scope)
         if bound == "closed_form":
-            return as_int(enough)
+            return as_int(self.closed_form(asked, log_eta))
 
         def log_failure(dim):
             return self.log_failure(dim, asked, bound, scope)
 
-        return as_int(least_dim(log_failure, log_eta, self.least_dim(asked.row_nnz), enough))
+        parts = asked.length, asked.row_nnz, asked.max_ratio, log_eta
+        shape = np.broadcast_shapes(*(part.shape for part in parts))
+        low = np.broadcast_to(self.least_dim(asked.row_nnz), shape)
+        return doubling_search(log_failure, log_eta, low)
 
     def log_failure_probability(
         self,

@@ -70,7 +70,7 @@ class Interpolate(Method):
         degrees = np.maximum(dim - asked.row_nnz + 1, 1)
         return log_of(asked.length * (asked.length - 1.0)) + student_log_tail(degrees, theta)
 
-    def enough_dim(self, asked, log_eta, bound, scope):
+    def closed_form(self, asked, log_eta):
         """Return k - 1 + 2 ln(L^2/(2 eta))/ln(1 + theta^2)."""
         rate = np.log1p(_rise(asked) ** 2) / 2
         log_pairs = 2 * np.log(asked.length)

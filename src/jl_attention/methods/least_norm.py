@@ -114,6 +114,8 @@ def least_norm_queries(codes, values, rows):
         raise _nearly_dependent(gram, np.linalg.cond(gram), rows) from None
     # tr(G) tr(G^-1) is at least the condition number of G and at most s^2 times it.
     condition = np.trace(gram, axis1=1, axis2=2) * (inverse_factor**2).sum(axis=(1, 2))
+    doubtful = np.nonzero(~(condition <= MAX_CONDITION))[0]
+    condition[doubtful] = np.linalg.cond(gram[doubtful])
     if not (condition <= MAX_CONDITION).all():
         raise _nearly_dependent(gram, condition, rows)
     values, transposed = values[:, :, None], codes.transpose(0, 2, 1)

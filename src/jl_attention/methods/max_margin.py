@@ -46,7 +46,7 @@ class MaxMargin(Method):
     theorem: ClassVar[str] = "T9"
     hypotheses: ClassVar[str] = "The target is chosen without looking at the codes."
     keeps_keys: ClassVar[bool] = True
-    bounds: ClassVar[tuple] = ("closed_form", "sharp")
+    bounds: ClassVar[tuple] = ("closed_form",)
 
     codes: str = "unit"
     logit_scale: float | None = None
@@ -67,7 +67,7 @@ class MaxMargin(Method):
         """Refuse: no theorem says how often it fails."""
         raise ParameterError(f"method={self.name!r}: no theorem says how often it fails")
 
-    def enough_dim(self, asked, log_eta, bound, scope):
+    def closed_form(self, asked, log_eta):
         """Return 1.5 times the solution of m = 2k ln(L/m), at least 2k."""
         weak = 2 * asked.row_nnz * special.lambertw(asked.length / (2 * asked.row_nnz)).real
         return np.maximum(1.5 * weak, 2 * asked.row_nnz) + 0.0 * log_eta

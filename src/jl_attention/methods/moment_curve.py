@@ -60,7 +60,7 @@ class MomentCurve(Method):
         """Return -inf from m = 2k on: nothing is random."""
         return np.where(dim >= self.least_dim(asked.row_nnz), -np.inf, 0.0)
 
-    def enough_dim(self, asked, log_eta, bound, scope):
+    def closed_form(self, asked, log_eta):
         """Return 2k."""
         return self.least_dim(asked.row_nnz) + 0.0 * (asked.length + asked.max_ratio + log_eta)
 

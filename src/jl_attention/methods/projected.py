@@ -8,22 +8,22 @@ import numpy as np
 from .. import codes
 from ..codes.base import check_dtype, generator, stream_key
 from ..codes.projections import FAMILIES
-from ..errors import ParameterError, check_choice
+from ..errors import ParameterError, check_choice, check_real
 from ..logits import logit_tolerance, off_support_tolerance, smallest_logit_scale
-from ..targets import row_counts
+from ..theory import differences
 from ..theory.inner_products import (
     inner_product_exponent,
     orthogonal_exponent,
     polarisation_exponent,
 )
-from ..theory.search import log_of, log_sum
-from .base import Method, least_dim_of_rows
+from ..theory.search import doubling_search
+from .base import Method
 
 PROVED = ("gaussian", "orthogonal")
 """Projections whose sharp bounds are proved; the orthogonal one inherits the Gaussian's."""
 
-PROVED_CLOSED = (*PROVED, "rademacher", "achlioptas")
-"""Projections whose closed form is proved (Achlioptas 2003 for the signs)."""
+PROVED_SIGNS = (*PROVED, "rademacher", "achlioptas")
+"""Projections for which the closed form and the form in differences are proved (`one_bit`)."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,14 @@ class Projected(Method):
     projection : str or object, optional
         A key of `codes.projections.FAMILIES`, or an object with a method
         ``sample(dim_out, dim_in, rng, dtype)``. The theorem is proved for "gaussian" and
-        "orthogonal" (where m never needs to exceed L), its closed form for "rademacher" and
-        "achlioptas" too; for the others a dimension must be given.
+        "orthogonal" (where m never needs to exceed L), for "rademacher" and "achlioptas" in closed
+        form and in differences; for the others a dimension must be given.
     logit_scale : float, optional
         tau; log((1 + eps1)/eps2) if None.
     """
 
     approximates_ratios: ClassVar[bool] = True
+    bounds: ClassVar[tuple] = ("differences", "sharp", "closed_form")
     sides: ClassVar[int]  # how many sides of an off-support error leak
 
     projection: str | object = "gaussian"
@@ -56,10 +57,6 @@ class Projected(Method):
         """Return the bound on ||x|| ||y|| for the pairs whose inner products are the logits."""
         raise NotImplementedError
 
-    def target_norms(self, target, logit_scale):
-        """Return that bound for each row of one target, shape (L,)."""
-        raise NotImplementedError
-
     def default_logit_scale(self, ratio_error, leak):
         """Return log((1 + eps1)/eps2), the smallest that the theorem allows."""
         return smallest_logit_scale(ratio_error, leak)
@@ -69,13 +66,19 @@ class Projected(Method):
         return np.ones_like(row_nnz)
 
     def log_failure(self, dim, asked, bound, scope):
-        """Return the log of the union bound over all entries, on the support and off it."""
+        """Return the log of the union bound over all entries, or over differences of them."""
         self._check_proved(bound)
-        on, off = self._errors(asked)
-        if bound == "closed_form":
-            rate = polarisation_exponent(np.minimum(on, off))
+        if bound == "differences":
+            precision = asked.ratio_error, asked.leak, asked.logit_scale
+            law = "chernoff" if self.projection in PROVED else "signs"
+            log_failure = differences.class_log_failure(
+                asked.length, asked.row_nnz, self.name, asked.max_ratio, precision, law
+            )(dim)
+        elif bound == "closed_form":
+            rate = polarisation_exponent(np.minimum(*self._errors(asked)))
             log_failure = 2 * np.log(asked.length) + np.log(4) - dim * rate
         else:
+            on, off = self._errors(asked)
             on_pairs = np.log(2.0 * asked.row_nnz * asked.length)
             off_pairs = np.log(self.sides * asked.length.astype(float) ** 2)
             log_failure = np.logaddexp(
@@ -86,32 +89,21 @@ class Projected(Method):
             return np.where(dim >= asked.length, -np.inf, log_failure)  # a rotation
         return log_failure
 
-    def enough_dim(self, asked, log_eta, bound, scope):
+    def closed_form(self, asked, log_eta):
         """Return ln(4 L^2/eta)/(eps^2/4 - eps^3/6)."""
-        self._check_proved(bound)
+        self._check_proved("closed_form")
         rate = polarisation_exponent(np.minimum(*self._errors(asked)))
         enough = np.maximum(1, (2 * np.log(asked.length) + np.log(4) - log_eta) / rate)
         return np.minimum(enough, asked.length) if self.projection == "orthogonal" else enough
 
     def required_dim_for_target(self, target, precision, failure_prob=0.01):
-        """Return the least m by the sharp bound, summed over the rows of the target."""
-        self._check_proved("sharp")
-        ratio_error, leak, tau = precision
-        length, counts = target.shape[0], row_counts(target).astype(np.int64)
-        norms = self.target_norms(target, tau)
-        rise = off_support_tolerance(ratio_error, leak, tau)
-        _check_rise(np.asarray(rise))
-        delta = logit_tolerance(ratio_error)
-
-        def log_failure(dim, counts, norms, weights):
-            on = inner_product_exponent(delta / norms)
-            off = orthogonal_exponent(rise / norms)
-            on_support = np.log(weights) + np.log(2.0 * counts) - dim * on
-            off_support = np.log(weights) + log_of(self.sides * (length - counts)) - dim * off
-            return log_sum(np.concatenate([on_support, off_support]))
-
-        dim = least_dim_of_rows(log_failure, counts, norms, failure_prob, 1)
-        return min(dim, length) if self.projection == "orthogonal" else dim
+        """Return the least m by the form in differences, summed over the rows of the target."""
+        self._check_proved("differences")
+        law = "chernoff" if self.projection in PROVED else "signs"
+        log_failure = differences.target_log_failure(target, self.name, precision, law)
+        log_eta = np.log(check_real("failure_prob", failure_prob, above=0, below=1))
+        dim = doubling_search(log_failure, log_eta, 1)
+        return min(dim, target.shape[0]) if self.projection == "orthogonal" else dim
 
     def within_length(self, length, dim):
         """Return a rotation at m = L where the theorem asks for more: it makes no error at all."""
@@ -139,7 +131,7 @@ class Projected(Method):
         return on, off
 
     def _check_proved(self, bound):
-        proved = PROVED_CLOSED if bound == "closed_form" else PROVED
+        proved = PROVED if bound == "sharp" else PROVED_SIGNS
         if self.projection not in proved:
             raise ParameterError(
                 f"projection={self.projection!r}: no dimension is proved for it with "

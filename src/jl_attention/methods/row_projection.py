@@ -5,7 +5,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..logits import row_norms, target_logits
 from .projected import Projected
 
 
@@ -29,10 +28,6 @@ class RowProjection(Projected):
     def norm(self, asked):
         """Return sqrt(k) beta."""
         return asked.max_logit * np.sqrt(asked.row_nnz)
-
-    def target_norms(self, target, logit_scale):
-        """Return ||b_i||."""
-        return row_norms(target_logits(target, logit_scale))
 
     def build(self, B, dim, rng, dtype, *, keys=None, executor=None, progress=None):
         """X2 = P^T, X1 = B P^T; costs O(nnz(B) m), and columns may be dense."""

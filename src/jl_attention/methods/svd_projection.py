@@ -8,7 +8,6 @@ from scipy import sparse
 
 from ..codes import GivenCodes
 from ..factorisation import balanced_factors
-from ..logits import target_logits
 from .projected import Projected
 
 
@@ -16,7 +15,8 @@ from .projected import Projected
 class SVDProjection(Projected):
     """X1 = F P^T and X2 = H P^T with B = F H^T balanced (Theorem T1).
 
-    F = U Sigma^(1/2) V^T and H = V Sigma^(1/2) V^T. Attributes as in `Projected`.
+    F = U Sigma^(1/2) V^T and H = V Sigma^(1/2) V^T, see `factorisation`. Attributes as in
+    `Projected`.
     """
 
     name: ClassVar[str] = "svd_projection"
@@ -30,12 +30,6 @@ class SVDProjection(Projected):
         """Return k beta, at least sqrt(||B||_1 ||B||_inf)."""
         return asked.max_logit * asked.row_nnz
 
-    def target_norms(self, target, logit_scale):
-        """Return sqrt(||B||_1 ||B||_inf), the same for every row."""
-        B = target_logits(target, logit_scale)
-        norm = np.sqrt(abs(B).sum(axis=0).max() * abs(B).sum(axis=1).max())
-        return np.full(B.shape[0], norm)
-
     def build(self, B, dim, rng, dtype, *, keys=None, executor=None, progress=None):
         """Factor B, in blocks where it has some, and project; costs O(L^3) if it is connected."""
         projection = self.projected_identity(B.shape[0], dim, rng, dtype).array()
@@ -43,8 +37,9 @@ class SVDProjection(Projected):
         keys = np.zeros((B.shape[0], dim), dtype=dtype)
         for rows, columns in connected_blocks(B):
             left, right = balanced_factors(B[rows][:, columns].toarray())
-            queries[rows] = left.astype(dtype) @ projection[columns]
-            keys[columns] = right.astype(dtype) @ projection[columns]
+            codes = projection[columns[: left.shape[1]]]  # a block's own: columns are disjoint
+            queries[rows] = left.astype(dtype) @ codes
+            keys[columns] = right.astype(dtype) @ codes
         return queries, GivenCodes(keys)
 
 

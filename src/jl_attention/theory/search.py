@@ -55,10 +55,12 @@ def as_int(dim):
 
 
 def doubling_search(log_failure, log_eta, low):
-    """Return the least m >= low with log_failure(m) <= log_eta."""
-    high = low
-    while log_failure(high) > log_eta:
-        high *= 2
-        if high > LARGEST_DIM:
+    """Return the least m >= low with log_failure(m) <= log_eta, an int or an array of int64."""
+    high = np.asarray(low)
+    shape = np.broadcast_shapes(high.shape, np.shape(log_eta), np.shape(log_failure(high)))
+    low = high = np.array(np.broadcast_to(high, shape), dtype=np.int64)
+    while not (enough := log_failure(high) <= log_eta).all():
+        if (high > LARGEST_DIM // 2).any():
             raise ParameterError("the dimension asked for exceeds 2**62")
-    return int(least_dim(log_failure, log_eta, low, high))
+        low, high = np.where(enough, low, high + 1), np.where(enough, high, 2 * high)
+    return as_int(least_dim(log_failure, log_eta, low, high))

@@ -1,0 +1,27 @@
+"""Real attention blocks: from patterns to the input that makes a stock block show them.
+
+`compile` takes a `BlockSpec` (or a model's configuration, `from_config`) and one pattern a query
+head, and returns the hidden states for which the block's attention is these patterns.
+"""
+
+from . import bounds, families, norms, queries, reference, rotary
+from .compile import compile
+from .compiled import BlockReport, CompiledBlock
+from .families import from_config
+from .rotary import Rope
+from .spec import BlockSpec
+
+__all__ = [
+    "BlockReport",
+    "BlockSpec",
+    "CompiledBlock",
+    "Rope",
+    "bounds",
+    "compile",
+    "families",
+    "from_config",
+    "norms",
+    "queries",
+    "reference",
+    "rotary",
+]

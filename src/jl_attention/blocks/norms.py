@@ -1,0 +1,23 @@
+"""The norms before a block's projections, and how to pass through them.
+
+Both norms send a vector x of R^d to w * u (+ b), where u has a fixed length:
+
+- RMSNorm (Zhang and Sennrich 2019): u = x / sqrt(mean(x^2) + eps);
+- LayerNorm (Ba, Kiros and Hinton 2016): u = (x - mean(x)) / sqrt(var(x) + eps).
+
+So u may be any vector of that length (and, for LayerNorm, of mean 0), and nothing else: doubling x
+changes nothing. To pass a vector of another length through, leave one coordinate free and let it
+make up the length (and a second one the mean).
+"""
+
+import numpy as np
+
+
+def rms_norm(x, weight=1.0, eps=1e-6):
+    """Return w * x / sqrt(mean(x^2) + eps) for each row of x."""
+    return weight * (x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + x.dtype.type(eps)))
+
+
+def layer_norm(x, weight=1.0, bias=0.0, eps=1e-5):
+    """Return w * (x - mean)/sqrt(variance + eps) + b for each row of x."""
+    return weight * rms_norm(x - x.mean(axis=-1, keepdims=True), eps=eps) + bias

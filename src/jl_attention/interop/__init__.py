@@ -1,0 +1,1 @@
+"""The world outside: files, number formats, and other people's arrays and kernels."""

@@ -1,0 +1,551 @@
+"""Theorem T9: for given keys, the shortest query with exact ratios and a given gap.
+
+Row i asks for the least-norm q with
+
+    <q, c_j - c_s> = b_j - b_s for j in S_i,    <q, c_s - c_j0> >= Delta for j0 not in S_i,
+
+s the entry of S_i with the smallest b. There is at most one such q, and there is none if and only
+if some point lies both in the hull of the other codes and in the affine hull of the support's,
+
+    sum_j0 u_j0 c_j0 = sum_j a_j c_j,   u >= 0,   sum u = sum a = 1,
+
+and the two sides give it contradicting logits: Delta + sum_j a_j (b_j - b_s) > 0. (Or the support's
+codes are affinely dependent, u = 0 and sum a = 0, and the ratios out of reach.) If the two sides
+differ by a vector of length rho, they still prove that every query is at least
+
+    (Delta + sum_j a_j (b_j - b_s)) / rho
+
+long. A row is called infeasible with such a certificate, of `LONGEST` gaps or more; found, with a
+query that was checked against all keys and satisfies the conditions of Karush, Kuhn and Tucker; or
+else unresolved.
+
+Few of the constraints are active. So the problem is solved on candidates, checked on all tokens,
+and solved again with the violators, until there are none; the first candidates are the tokens of
+the largest logits under the interpolating query. The answer depends on none of this.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+
+from ..errors import ParameterError, check_array, check_choice, check_int, check_real
+from . import least_distance
+from .least_distance import (
+    BLOCKED,
+    SOLVED,
+    Candidates,
+    Equalities,
+    _apply,
+    _combine,
+    least_norm,
+    rounding,
+)
+
+TOLERANCE = 1e-9
+"""Accepted violation of the gap, relative to it; rounding of the longest queries comes on top."""
+
+LONGEST = 1e9
+"""Where no query is shorter than this many gaps over the longest key, a row is infeasible."""
+
+CERTAIN = 1e-10
+"""Violation, relative to the gap, below which the solver leaves a candidate alone."""
+
+ROUGHLY = 1e-4
+"""The same in single precision, which comes first."""
+
+RANK = 1e-12
+"""Singular values of the support's differences below this, relative to the largest, are zero."""
+
+SCALE = 3.0
+"""Logit of the weakest entry, in gaps, under the query that ranks the first candidates."""
+
+BLOCK_BYTES = 2**26
+"""Memory for a block of rows."""
+
+MOST_ROWS = 128
+"""Rows of a block, whatever the memory."""
+
+STEPS = 50
+"""Steps of a row on its candidates, in units of m, before it is unresolved."""
+
+CHECKS = 50
+"""Checks of a row on all tokens, before it is unresolved."""
+
+EXCHANGES = 20
+"""Exchanges of a row, before one candidate at a time; most rows need eight."""
+
+START = 0.75
+"""Tokens in the first active set, in units of m - k."""
+
+ENTERING = 4
+"""One in so many of the dimensions left is filled by an exchange."""
+
+SAMPLE = 8
+"""Logits looked at for each token of the first active set."""
+
+FIRST = 2
+"""Candidates of the first round, in units of m."""
+
+
+@dataclass(frozen=True, eq=False)
+class ConvexCombination:
+    """Why a row has no query: a point where the two sides contradict each other.
+
+    Attributes
+    ----------
+    row : int
+    competitors : ndarray of int
+        Tokens j0 off the support.
+    weights : ndarray
+        u >= 0, their sum 1; or empty, if the ratios alone are out of reach.
+    support : ndarray of int
+        The tokens of S.
+    coefficients : ndarray
+        a, with the same sum as `weights`.
+    contradiction : float
+        Delta sum u + sum_j a_j (b_j - b_s) > 0.
+    distance : float
+        rho, the distance of sum u_j0 c_j0 and sum a_j c_j: 0 up to rounding.
+    """
+
+    row: int
+    competitors: np.ndarray
+    weights: np.ndarray
+    support: np.ndarray
+    coefficients: np.ndarray
+    contradiction: float
+    distance: float
+
+    @property
+    def least_length(self):
+        """No query is shorter than this."""
+        return self.contradiction / self.distance if self.distance > 0 else np.inf
+
+
+@dataclass(frozen=True, eq=False)
+class MaxMarginResult:
+    """The shortest queries for given keys, and what is known of the rows without one.
+
+    Attributes
+    ----------
+    queries : ndarray, shape (n, m)
+        Rows of NaN where none was found. Read-only.
+    found, infeasible, unresolved : ndarray of int
+        The rows of each kind, in order. Read-only.
+    certificates : mapping of int to ConvexCombination
+        For every infeasible row the reason.
+    """
+
+    queries: np.ndarray
+    found: np.ndarray
+    infeasible: np.ndarray
+    unresolved: np.ndarray
+    certificates: Mapping[int, ConvexCombination] = field(repr=False)
+
+    def __post_init__(self):
+        for array in (self.queries, self.found, self.infeasible, self.unresolved):
+            array.flags.writeable = False
+
+    def __repr__(self):
+        return (
+            f"<MaxMarginResult: {len(self.found)} rows found, {len(self.infeasible)} infeasible, "
+            f"{len(self.unresolved)} unresolved>"
+        )
+
+
+def shortest_queries(
+    target_logits, keys, gap=None, *, visible=None, backend="numpy", block_bytes=BLOCK_BYTES
+):
+    """Return the shortest query of every row, or why there is none (Theorem T9).
+
+    Costs O(n L m) for the products with the keys, a few times over, and O(m^2) for each of some
+    2m steps a row; memory for a block of rows.
+
+    Parameters
+    ----------
+    target_logits : scipy.sparse.csr_array, shape (n, L)
+        B. Only the differences within a row count. Row i asks for the support and the ratios of
+        this row; it need not be the query of token i.
+    keys : array_like, shape (L, m)
+    gap : float, optional
+        Delta > 0; by default the smallest entry of B, which is tau.
+    visible : array_like of int, shape (n,), optional
+        Row i competes with the first visible[i] tokens only, which hold its support: i + 1 for
+        causal attention. All L by default.
+    backend : {"numpy", "numba"}, optional
+        "numba" compiles the steps; it needs the package numba.
+    block_bytes : int, optional
+        Memory for a block of rows.
+
+    Returns
+    -------
+    MaxMarginResult
+
+    Raises
+    ------
+    ParameterError
+        The shapes do not fit together, an entry is not finite, a row is empty, or its support is
+        not visible.
+
+    References
+    ----------
+    Lawson and Hanson, *Solving Least Squares Problems* (1974), chapter 23.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scipy import sparse
+    >>> square = np.array([[1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0], [1.0, -1.0], [0.0, 0.5]])
+    >>> B = sparse.csr_array([[1.0, 1.0, 0, 0, 0], [0, 0, 0, 0, 1.0]])
+    >>> result = shortest_queries(B, square)
+    >>> result
+    <MaxMarginResult: 1 rows found, 1 infeasible, 0 unresolved>
+    >>> result.queries[0].round(6)
+    array([0., 2.])
+    >>> inside = result.certificates[1]  # token 4 lies in the hull of others
+    >>> inside.least_length > 1e9
+    True
+    """
+    keys, rows, gap, visible = _checked(target_logits, keys, gap, visible)
+    check_choice("backend", backend, ("numpy", "numba"))
+    check_int("block_bytes", block_bytes)
+    length, dim = keys.shape
+    # A power of two, so that scaling loses no digit.
+    unit = 2.0 ** np.frexp(np.abs(keys).max(initial=0.0))[1]
+    problem = _Problem(keys / unit, backend)
+    queries = np.full((len(rows), dim), np.nan)
+    certificates, unresolved = {}, []
+    sizes = np.array([len(support) for support, _ in rows], dtype=int)
+    order = np.argsort(sizes, kind="stable")
+    while len(order):
+        block = order[: _block_rows(length, dim, sizes[order[0]], block_bytes)]
+        block = block[: _block_rows(length, dim, sizes[block[-1]], block_bytes)]
+        order = order[len(block) :]
+        support, values = _padded([rows[row] for row in block], gap)
+        solved, failed = problem.solve(support, values, visible[block])
+        queries[block] = solved * (gap / unit)
+        for i, certificate in failed.items():
+            row = int(block[i])
+            if certificate is None:
+                unresolved.append(row)
+            else:
+                certificates[row] = _in_units(certificate, row, rows[row][0], gap, unit)
+    infeasible = np.array(sorted(certificates), dtype=int)
+    return MaxMarginResult(
+        queries,
+        np.nonzero(~np.isnan(queries).any(axis=1))[0],
+        infeasible,
+        np.array(sorted(unresolved), dtype=int),
+        MappingProxyType({int(row): certificates[row] for row in infeasible}),
+    )
+
+
+def _checked(target_logits, keys, gap, visible):
+    """Return keys as float64, a list of (support, values), the gap, and visible as an array."""
+    keys = check_array("keys", keys)
+    if keys.ndim != 2 or keys.shape[1] == 0:
+        raise ParameterError(f"keys of shape {keys.shape}: expected (L, m)")
+    if target_logits.ndim != 2 or target_logits.shape[1] != len(keys):
+        raise ParameterError(
+            f"target logits of shape {target_logits.shape} and keys of shape {keys.shape}: "
+            "expected (n, L) and (L, m)"
+        )
+    n, indptr = target_logits.shape[0], target_logits.indptr
+    if not np.isfinite(target_logits.data).all():
+        raise ParameterError("target logits: every entry must be finite")
+    empty = np.nonzero(np.diff(indptr) == 0)[0]
+    if len(empty):
+        raise ParameterError(f"target logits: row {empty[0]}: is empty")
+    if gap is None:
+        gap = target_logits.data.min(initial=np.inf) if n else 1.0
+    gap = check_real("gap", gap, above=0)
+    rows = [
+        (target_logits.indices[a:b], target_logits.data[a:b])
+        for a, b in zip(indptr[:-1], indptr[1:], strict=True)
+    ]
+    if visible is None:
+        return keys, rows, gap, np.full(n, len(keys))
+    visible = check_array("visible", visible, at_least=1, at_most=len(keys), integer=True)
+    if visible.shape != (n,):
+        raise ParameterError(f"visible of shape {visible.shape}: expected ({n},)")
+    for row, (support, _) in enumerate(rows):
+        if support.max() >= visible[row]:
+            raise ParameterError(
+                f"visible: row {row}: token {support.max()} of its support is not among the first "
+                f"{visible[row]}"
+            )
+    return keys, rows, gap, visible
+
+
+def _block_rows(length, dim, size, block_bytes):
+    """Return how many rows of this support size fit: logits, H and W and N, candidates, D."""
+    row = 8 * (2 * length + 8 * dim**2 + 3 * int(size) * dim)
+    return max(1, min(MOST_ROWS, block_bytes // row))
+
+
+def _padded(rows, gap):
+    """Return supports (n, s), filled up with their weakest token, and b - b_s in gaps."""
+    size = max(len(support) for support, _ in rows)
+    supports = np.empty((len(rows), size), dtype=int)
+    values = np.zeros((len(rows), size))
+    for at, (support, value) in enumerate(rows):
+        supports[at] = support[value.argmin()]
+        supports[at, : len(support)] = support
+        values[at, : len(support)] = (value - value.min()) / gap
+    return supports, values
+
+
+def _in_units(certificate, row, support, gap, unit):
+    """Return a certificate in the caller's units, without the padding, whose coefficients are 0."""
+    competitors, weights, coefficients, contradiction, distance = certificate
+    return ConvexCombination(
+        row,
+        competitors,
+        weights,
+        support,
+        coefficients[: len(support)],
+        contradiction * gap,
+        distance * unit,
+    )
+
+
+class _Problem:
+    """The rows' problems for one set of keys; the gap is 1 and the keys' entries are below 1."""
+
+    def __init__(self, keys, backend):
+        self.keys, self.rough_keys = keys, keys.astype(np.float32)
+        self.mean = keys.mean(axis=0)
+
+    def solve(self, support, values, visible):
+        """Return queries (n, m), NaN where not found, and {row: certificate or None}."""
+        n, dim = len(support), self.keys.shape[1]
+        competing = _Competing(self.keys, support, visible, values)
+        weakest = self.keys[competing.weakest]
+        D = self.keys[support] - weakest[:, None]
+        equalities, p = _ratios(D, values)
+        error = np.abs(np.einsum("nsm,nm->ns", D, p) - values).max(axis=1)
+        length = np.linalg.norm(p, axis=1)
+        reachable = (error <= TOLERANCE + rounding(dim, length)) & (length <= LONGEST)
+        queries, failed = np.full((n, dim), np.nan), {}
+        for row in np.nonzero(~reachable)[0]:
+            failed[int(row)] = self._dependency(support[row], D[row], values[row], p[row])
+
+        rows = np.nonzero(reachable)[0]
+        ranking = self._interpolating(equalities, p, weakest)
+        first = int(START * (dim - equalities.normals.shape[1]))
+        rough = _Competing(self.rough_keys, support, visible, values)
+        active = rough.roughly_largest(ranking[rows], rows, first)
+        _, active = self._exchange(rough, equalities, active, rows, ROUGHLY)
+        active = active[:, : (active >= 0).sum(axis=1).max(initial=0)]
+        queries[rows], _ = self._exchange(competing, equalities, active, rows, CERTAIN)
+        rows = rows[np.isnan(queries[rows, 0])]
+        if len(rows):
+            queries[rows], blocked = self._one_by_one(competing, equalities, ranking, rows)
+            for row, end in blocked.items():
+                failed[row] = end and self._combination(*end, support[row], values[row])
+        return queries, failed
+
+    def _interpolating(self, equalities, p, weakest):
+        """Return queries with the right ratios and a logit of `SCALE` at the weakest entry.
+
+        They are the shortest for keys of mean 0, and rank the candidates.
+        """
+        E, centred = equalities.normals, weakest - self.mean
+        direction = centred - _combine(_apply(E, centred), E)
+        squared = np.einsum("nm,nm->n", direction, direction)
+        missing = SCALE - np.einsum("nm,nm->n", p, centred)
+        return p + (missing / np.where(squared > 0, squared, 1.0))[:, None] * direction
+
+    def _exchange(self, competing, equalities, active, rows, tolerance):
+        """Exchange many active tokens at once, in the precision of `competing`.
+
+        All negative multipliers leave, the worst violators enter, until there are neither. Return
+        the queries where it comes to rest, NaN elsewhere, and the last active sets.
+        """
+        dim, fixed = self.keys.shape[1], equalities.normals.shape[1]
+        result, left = np.full((len(rows), dim), np.nan), np.arange(len(rows))
+        last = np.full((len(rows), 2 * dim), -1)
+        equalities = equalities.take(rows)
+        rank = equalities.normals.any(axis=2).sum(axis=1)
+        for _ in range(EXCHANGES):
+            if not len(left):
+                break
+            at, on = rows[left], active >= 0
+            # An empty slot holds the weakest entry itself: its normal is zero.
+            tokens = np.where(on, active, competing.weakest[at, None])
+            slots = np.hstack([np.repeat(tokens[:, :1], fixed, axis=1), tokens])
+            normals = self.keys.take(slots, axis=0)
+            np.subtract(self.keys[competing.weakest[at], None], normals, out=normals)
+            normals[:, :fixed] = equalities.normals
+            q, u, error = least_norm(normals, np.hstack([equalities.values, on]))
+            kept = on & (u[:, fixed:] >= 0)
+            room = np.maximum((dim - rank - kept.sum(axis=1)) // ENTERING, 1)
+            violators = competing.violators(q, at, tolerance, but=tokens)
+            new, entered = _with_violators(active, kept, *violators, room)
+            moved = entered | (kept != on).any(axis=1)
+            done = ~moved & (error <= tolerance)
+            result[left[done]] = q[done]
+            last[left, : new.shape[1]], last[left, new.shape[1] :] = new[:, : 2 * dim], -1
+            left, active, rank = left[moved], new[moved], rank[moved]
+            equalities = equalities.take(moved)
+        return result, last
+
+    def _one_by_one(self, competing, equalities, ranking, rows):
+        """Solve on candidates by Goldfarb and Idnani's method, with the violators added to them.
+
+        Return queries, NaN where not found, and {row: the combination that blocks it, or None}.
+        """
+        dim = self.keys.shape[1]
+        result, blocked = np.full((len(rows), dim), np.nan), {}
+        left = np.arange(len(rows))
+        pairs = least_distance.start(equalities.take(rows))
+        tokens = competing.largest(ranking[rows], rows, FIRST * dim)
+        for _ in range(CHECKS):
+            if not len(left):
+                break
+            at = rows[left]
+            candidates = Candidates(
+                self.keys[competing.weakest[at], None] - self.keys[tokens],
+                tokens,
+                np.where(tokens >= 0, 1.0, -np.inf),
+            )
+            outcome, picks = least_distance.solve(pairs, candidates, CERTAIN, LONGEST, STEPS * dim)
+            for i in np.nonzero(outcome != SOLVED)[0]:
+                combination = pairs.combination(i, candidates, picks[i])
+                blocked[int(at[i])] = combination if outcome[i] == BLOCKED else None
+            sound = least_distance.polish(pairs, CERTAIN)
+            violators = competing.violators(pairs.queries, at, CERTAIN)
+            worst = np.zeros(len(at))
+            np.maximum.at(worst, violators[0], violators[2])
+            allowed = TOLERANCE + rounding(dim, np.linalg.norm(pairs.queries, axis=1))
+            done = sound & (outcome == SOLVED) & (worst <= allowed)
+            result[left[done]] = pairs.queries[done]
+            going = np.nonzero(~done & (outcome == SOLVED))[0]
+            tokens, _ = _with_violators(tokens, tokens >= 0, *violators, np.full(len(at), dim))
+            tokens = tokens[going]
+            left, pairs, sound = left[going], pairs.take(going), sound[going]
+            if not sound.all():
+                poor = pairs.take(~sound)
+                least_distance.repair(poor)
+                pairs.put(~sound, poor)
+        blocked.update((int(rows[i]), None) for i in left)
+        return result, blocked
+
+    def _dependency(self, support, D, values, p):
+        """Return the certificate of ratios out of reach: a dependency that the values break."""
+        left = values - D @ p
+        if np.abs(left).max() <= TOLERANCE + rounding(len(p), np.linalg.norm(p)):
+            left = np.linalg.lstsq(D.T, p, rcond=None)[0]
+        left /= np.abs(left).sum()
+        left[values.argmin()] -= left.sum()
+        return self._accepted(np.array([], dtype=int), np.array([]), support, left, values)
+
+    def _combination(self, competitors, weights, support, values):
+        """Return the certificate that these weights make, or None."""
+        weights = np.maximum(weights, 0.0)
+        weights /= weights.sum()
+        competitors, weights = competitors[weights > 0], weights[weights > 0]
+        weakest = values.argmin()
+        c_s = self.keys[support[weakest]]
+        point = weights @ (self.keys[competitors] - c_s)
+        coefficients = np.linalg.lstsq((self.keys[support] - c_s).T, point, rcond=None)[0]
+        coefficients[weakest] = 0.0
+        coefficients[weakest] = 1 - coefficients.sum()
+        return self._accepted(competitors, weights, support, coefficients, values)
+
+    def _accepted(self, competitors, weights, support, coefficients, values):
+        """Return the certificate if it proves that a query is longer than LONGEST, or None."""
+        difference = weights @ self.keys[competitors] - coefficients @ self.keys[support]
+        distance = float(np.linalg.norm(difference))
+        contradiction = float(weights.sum() + coefficients @ values)
+        if not contradiction > LONGEST * distance:
+            return None
+        return competitors, weights, coefficients, contradiction, distance
+
+
+class _Competing:
+    """Logits of a block of rows, -inf where a token does not compete."""
+
+    def __init__(self, keys, support, visible, values):
+        self.columns = int(visible.max(initial=0))
+        self.keys, self.support = keys[: self.columns], support
+        self.weakest = support[np.arange(len(support)), values.argmin(axis=1)]
+        self.buffer = np.empty((len(support), self.columns), dtype=keys.dtype)
+        self.visible = None if (visible == self.columns).all() else visible
+
+    def logits(self, queries, rows):
+        """Return the logits of these rows' queries, shape (n, columns)."""
+        queries = queries.astype(self.keys.dtype, copy=False)
+        logits = np.matmul(queries, self.keys.T, out=self.buffer[: len(rows)])
+        np.put_along_axis(logits, self.support[rows], -np.inf, axis=1)
+        if self.visible is not None:
+            logits[np.arange(self.columns) >= self.visible[rows, None]] = -np.inf
+        return logits
+
+    def violators(self, queries, rows, tolerance, but=None):
+        """Return where logits exceed that of the weakest less the gap, tokens `but` apart.
+
+        As places among the rows, tokens, and by how much.
+        """
+        logits = self.logits(queries, rows)
+        if but is not None:
+            np.put_along_axis(logits, but, -np.inf, axis=1)
+        bar = np.einsum("nm,nm->n", self.keys[self.weakest[rows]], queries) - 1
+        return _above(logits, bar, tolerance)
+
+    def largest(self, queries, rows, count):
+        """Return the tokens of each row's largest logits, -1 where there are fewer."""
+        logits = self.logits(queries, rows)
+        tokens = np.argpartition(logits, -min(count, self.columns), axis=1)[:, -count:]
+        return np.where(np.isneginf(np.take_along_axis(logits, tokens, axis=1)), -1, tokens)
+
+    def roughly_largest(self, queries, rows, count):
+        """Return some `count` tokens of large logits, told by those of every so-manieth token."""
+        logits = self.logits(queries, rows)
+        sample = logits[:, :: max(1, self.columns // (SAMPLE * max(count, 1)))]
+        rank = min(max(1, count * sample.shape[1] // self.columns), sample.shape[1])
+        bar = np.partition(sample, -rank, axis=1)[:, -rank]
+        bar = np.where(np.isneginf(bar), np.finfo(float).min, bar)
+        none = np.zeros((len(rows), 0), dtype=int)
+        return _with_violators(
+            none, none >= 0, *_above(logits, bar, 0.0), np.full(len(rows), count)
+        )[0]
+
+
+def _above(logits, bar, margin):
+    """Return where logits exceed a row's bar by more than the margin: place, token, excess."""
+    where = np.flatnonzero(logits > (bar + margin).astype(logits.dtype)[:, None])
+    place = where // logits.shape[1]
+    return place, where - place * logits.shape[1], logits.ravel()[where] - bar[place]
+
+
+def _ratios(D, values):
+    """Return D q = values as orthonormal equalities, and the shortest such q."""
+    U, S, V = np.linalg.svd(D, full_matrices=False)
+    kept = RANK * S[:, :1] < S
+    inverse = np.where(kept, 1 / np.where(kept, S, 1.0), 0.0)
+    equalities = Equalities(V * kept[..., None], inverse * _combine(values, U))
+    return equalities, _combine(equalities.values, equalities.normals)
+
+
+def _with_violators(tokens, kept, rows, violators, excess, room):
+    """Return the kept tokens and the worst violators, `room` of them a row; and where there are any.
+
+    -1 fills the rows up.
+    """
+    n = len(tokens)
+    order = np.argsort(rows + 1 / (1 + excess))  # by row, and the worst first
+    rows, violators = rows[order], violators[order]
+    counts = np.bincount(rows, minlength=n)
+    place = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    enters = place < room[rows]
+    rows, violators, place = rows[enters], violators[enters], place[enters]
+    taken = kept.sum(axis=1)
+    result = np.full((n, int((taken + np.minimum(counts, room)).max(initial=0))), -1)
+    first = np.argsort(~kept, axis=1, kind="stable")[:, : taken.max(initial=0)]
+    at = np.arange(n)[:, None]
+    result[:, : first.shape[1]] = np.where(kept[at, first], tokens[at, first], -1)
+    result[rows, taken[rows] + place] = violators
+    return result, counts > 0
