@@ -192,6 +192,10 @@ class Method(ABC):
         log_failure = self.log_failure(np.maximum(dim, least), asked, bound, scope)
         return np.where(dim < least, np.maximum(log_failure, 0.0), log_failure)
 
+    def in_batch(self):
+        """Return the method as it is where all keys are drawn at once."""
+        return self
+
     def within_length(self, length, dim):
         """Return the method and dimension to build with where its theorem asks for m = `dim`."""
         return self, dim
@@ -221,8 +225,8 @@ class Method(ABC):
         return f"{self.name}({', '.join(chosen)})" if chosen else self.name
 
 
-NORM_GRID = 1e-4
-"""Relative spacing of the norms on which `least_dim_of_rows` brackets its search."""
+NORM_GRIDS = (1e-2, 1e-4)
+"""Relative spacings of the norms on which `least_dim_of_rows` brackets its search."""
 
 
 def least_dim_of_rows(log_failure, counts, norms, failure_prob, least):
@@ -245,10 +249,16 @@ def least_dim_of_rows(log_failure, counts, norms, failure_prob, least):
     def of(rows):
         return lambda dim: log_failure(dim, *rows)
 
-    # Norms rounded down, then up, to a fine grid bracket m; the exact sum decides what is left.
-    steps = np.floor(np.log(norms) / NORM_GRID)
-    rounded = (merge_rows(counts, np.exp(NORM_GRID * step)) for step in (steps - 1, steps + 2))
-    low, high = (doubling_search(of(rows), log_eta, least) for rows in rounded)
+    # Norms rounded down, then up, to finer and finer grids bracket m; the exact sum decides what is
+    # left.
+    low, high = least, None
+    for grid in NORM_GRIDS:
+        steps = np.floor(np.log(norms) / grid)
+        rounded = (merge_rows(counts, np.exp(grid * step)) for step in (steps - 1, steps + 2))
+        if high is None:
+            low, high = (doubling_search(of(rows), log_eta, low) for rows in rounded)
+        else:
+            low, high = (int(least_dim(of(rows), log_eta, low, high)) for rows in rounded)
     return int(least_dim(of(merge_rows(counts, norms)), log_eta, low, high))
 
 

@@ -5,17 +5,17 @@ exact. What leaks is luck of the codes, and its law is known: for Gaussian codes
 logit is ||b|| times Student's t over sqrt(nu), and tight frames make it smaller.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
 from .. import codes
-from ..errors import check_choice
+from ..errors import ParameterError, check_choice
 from ..logits import interpolation_scale, off_support_tolerance, row_norms, target_logits
 from ..targets import row_counts
-from ..theory.search import log_of, log_sum
-from ..theory.tails import student_log_tail
+from ..theory import frames
+from ..theory.search import log_sum
 from .base import Method, least_dim_of_rows
 from .least_norm import interpolating_queries
 
@@ -61,17 +61,17 @@ class Interpolate(Method):
         return row_nnz
 
     def log_failure(self, dim, asked, bound, scope):
-        """Return the log of L (L-1) P(t_nu > sqrt(nu) theta), nu = m - k + 1, or of its bound."""
+        """Return the log of L (L-1) times the exact tail of an off-support logit, or its bound."""
         theta = _rise(asked)
         if bound == "closed_form":
+            self._check_closed_form()
             rate = np.log1p(theta**2) / 2
             return 2 * np.log(asked.length) - np.log(2) - (dim - asked.row_nnz + 1) * rate
-        # A row with fewer than k nonzeros has a smaller tail but up to L - 1 places to leak to.
-        degrees = np.maximum(dim - asked.row_nnz + 1, 1)
-        return log_of(asked.length * (asked.length - 1.0)) + student_log_tail(degrees, theta)
+        return frames.log_expected_leaks(dim, asked.length, asked.row_nnz, theta, self._law)
 
     def closed_form(self, asked, log_eta):
         """Return k - 1 + 2 ln(L^2/(2 eta))/ln(1 + theta^2)."""
+        self._check_closed_form()
         rate = np.log1p(_rise(asked) ** 2) / 2
         log_pairs = 2 * np.log(asked.length)
         return asked.row_nnz - 1 + np.maximum(1, (log_pairs - np.log(2) - log_eta) / rate)
@@ -81,18 +81,35 @@ class Interpolate(Method):
         _, leak, tau = precision
         length, counts = target.shape[0], row_counts(target).astype(np.int64)
         B = target_logits(target, tau)
-        norms = row_norms(B)
         solved = ~_uniform(B)
         if not solved.any():
             return 1
+        norms = row_norms(B)
+        if self._law == "unit":  # its law is counted in sqrt(s) max b
+            norms = np.sqrt(counts) * np.maximum.reduceat(B.data, B.indptr[:-1])
         allowed = off_support_tolerance(0.0, leak, tau)
+        least, leaking = int(counts[solved].max()), counts < length
+        if not leaking.any():
+            return least
 
         def log_failure(dim, counts, norms, weights):
-            tails = student_log_tail(dim - counts + 1, allowed / norms)
-            return log_sum(np.log(weights) + log_of(length - counts) + tails)
+            tails = _log_tails(dim, length, counts, allowed / norms, self._law)
+            return log_sum(np.log(weights) + np.log(length - counts) + tails)
 
-        counts, norms = counts[solved], norms[solved]
-        return least_dim_of_rows(log_failure, counts, norms, failure_prob, int(counts.max()))
+        return least_dim_of_rows(log_failure, counts[leaking], norms[leaking], failure_prob, least)
+
+    def in_batch(self):
+        """Return it with tight codes where none were named: all keys are drawn at once."""
+        return replace(self, codes="tight") if self.codes is None else self
+
+    @property
+    def _law(self):
+        """The law of an off-support logit, by the name that `theory.frames` has for it."""
+        return {None: "gaussian", "orthogonal": "tight"}.get(self.codes, self.codes)
+
+    def _check_closed_form(self):
+        if self._law != "gaussian":
+            raise ParameterError(f"bound='closed_form': is for Gaussian codes, not {self.codes}")
 
     def within_length(self, length, dim):
         """Return at most m = L for a tight frame, which is then orthogonal: nothing leaks."""
@@ -105,6 +122,28 @@ class Interpolate(Method):
         if executor is None:
             keys.array()  # once, before the threads
         return interpolating_queries(B, keys, executor=executor, progress=progress), keys
+
+
+DEGREE = 24
+"""Of the polynomial through log tails as a function of log theta: they are that smooth."""
+
+
+def _log_tails(dim, length, counts, theta, law):
+    """Return `frames.off_support_log_tail` of many rows, by one polynomial a support size."""
+    tails = np.empty(len(theta))
+    for size in np.unique(counts):
+        some = np.nonzero(counts == size)[0]
+        at = np.log(theta[some])
+
+        def exact(log_theta, size=size):
+            return frames.off_support_log_tail(dim, length, size, np.exp(log_theta), law)
+
+        domain = [at.min(), at.max()]
+        if len(at) <= DEGREE or domain[0] == domain[1] or np.isinf(exact(np.array(domain))).any():
+            tails[some] = exact(at)
+        else:
+            tails[some] = np.polynomial.Chebyshev.interpolate(exact, DEGREE, domain)(at)
+    return tails
 
 
 def _rise(asked):

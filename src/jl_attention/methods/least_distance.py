@@ -17,7 +17,7 @@ candidate enters, or a multiplier reaches 0, and its candidate leaves. Each entr
 no set comes back. If z = 0 and r <= 0 on A, then v - N^T r = 0 proves that there is no q.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg.lapack import dposv
