@@ -78,7 +78,7 @@ def least_norm(normals, values, scratch=None):
     entries = gram[:, diagonal, diagonal]
     gram[:, diagonal, diagonal] = np.where(entries > 0, entries * (1 + HAIR), 1.0)
     u = values.copy()
-    for matrix, vector in zip(gram, u, strict=True):
+    for matrix, vector in zip(gram, u, strict=True) if u.size else ():
         dposv(matrix.T, vector, overwrite_a=True, overwrite_b=True)
     q = _combine(u, normals)
     return q, u, np.abs(values - _apply(normals, q)).max(axis=1, initial=0.0)

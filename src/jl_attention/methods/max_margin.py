@@ -1,19 +1,6 @@
 """T9: for given codes, the shortest query with exact ratios and a given gap.
 
-Row i asks for the least-norm q with
-
-    <q, c_j - c_j'> = B_ij - B_ij' for j, j' in S_i,   <q, c_s - c_j0> >= tau for j0 not in S_i,
-
-s the entry of S_i with the smallest B_is. With D the differences of codes within the support,
-p = D^+ (differences of B) and P the projector onto the null space of D, q = p + y with y in that
-null space, and what is left is a least-distance problem: minimise ||y|| subject to G y >= h, with
-G = (c_s - c_j0) P and h = tau - <p, c_s - c_j0>. It is a hard-margin support vector machine,
-solved as non-negative least squares on [G^T; h^T] (Lawson and Hanson 1974): the residual r gives
-y = -r / r_last, and r = 0 means that no query separates the support. The code takes from it which
-constraints are active, and solves these.
-
-Few constraints are active, so the problem is solved on the tokens of the largest logits, checked
-against all of them, and solved again with the violators, until there are none.
+`margin_solver` states the problem and solves it.
 """
 
 from dataclasses import dataclass
@@ -24,10 +11,10 @@ from scipy import special
 
 from .. import codes
 from ..errors import ConstructionError, ParameterError, check_choice
-from ..logits import exact_gap_scale
-from ..max_margin import max_margin_queries
-from ..targets import row_counts
+from ..logits import exact_gap_scale, target_logits
+from ..targets import check_target, row_counts
 from .base import Method
+from .margin_solver import shortest_queries
 
 
 @dataclass(frozen=True)
@@ -80,11 +67,44 @@ class MaxMargin(Method):
         """Draw codes, unless they are given, and find the shortest query of each row."""
         if keys is None:
             keys = codes.draw(self.codes, B.shape[0], dim, rng, dtype)
-        queries, infeasible = max_margin_queries(B, keys.array())
-        if len(infeasible):
-            listed = ", ".join(map(str, infeasible[:5])) + (", ..." if len(infeasible) > 5 else "")
-            raise ConstructionError(
-                f"row {listed}: no query of dim={dim} separates the support from the other tokens "
-                f"({len(infeasible)} of {B.shape[0]} rows)"
-            )
-        return queries.astype(dtype), keys
+        return check_found(shortest_queries(B, keys.array())).astype(dtype), keys
+
+    def queries(self, A, keys, *, leak=0.01, visible=None, backend="numpy"):
+        """Return the shortest query of every row for given keys, or why there is none.
+
+        Parameters
+        ----------
+        A : array_like or sparse matrix, shape (L, L)
+            Target.
+        keys : array_like, shape (L, m)
+        leak : float, optional
+            eps2: the gap is log(1/eps2) and a little, or this method's `logit_scale`.
+        visible, backend : optional
+            As in `margin_solver.shortest_queries`.
+
+        Returns
+        -------
+        margin_solver.MaxMarginResult
+
+        Raises
+        ------
+        ParameterError
+            The target is none, or an argument does not fit.
+        """
+        tau = self.precision(0.0, leak)[2]
+        B = target_logits(check_target(A), tau)
+        return shortest_queries(B, keys, tau, visible=visible, backend=backend)
+
+
+def check_found(result):
+    """Return the queries of a `MaxMarginResult`, or raise `ConstructionError` naming the rows."""
+    lost = np.union1d(result.infeasible, result.unresolved)
+    if not len(lost):
+        return result.queries
+    n, dim = result.queries.shape
+    listed = ", ".join(map(str, lost[:5])) + (", ..." if len(lost) > 5 else "")
+    unresolved = f", {len(result.unresolved)} unresolved" if len(result.unresolved) else ""
+    raise ConstructionError(
+        f"row {listed}: no query of dim={dim} separates the support from the other tokens "
+        f"({len(lost)} of {n} rows{unresolved})"
+    )
