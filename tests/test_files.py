@@ -74,23 +74,23 @@ def test_symmetric_and_pattern_files_match_scipy(tmp_path):
         ("%%MatrixMarket matrix coordinate complex general\n1 1 1\n1 1 1 0\n", "'complex'"),
         ("%%MatrixMarket matrix array pattern general\n1 1\n1\n", "'pattern'"),
         ("%%MatrixMarket matrix array real skew-symmetric\n1 1\n", "'skew-symmetric'"),
-        ("%%MatrixMarket matrix coordinate real general\n", "not a readable"),
+        ("%%MatrixMarket matrix coordinate real general\n", "no line of sizes"),
         ("%%MatrixMarket matrix coordinate real general\n1 1\n1 1 1\n", "line of sizes"),
         ("%%MatrixMarket matrix coordinate real general\n-1 -1 1\n1 1 1\n", "line of sizes"),
         ("%%MatrixMarket matrix coordinate real general\n1 2 1\n1 1 1\n", "square"),
         ("%%MatrixMarket matrix coordinate real general\n1 1 2\n1 1 1\n", "truncated"),
-        ("%%MatrixMarket matrix coordinate real general\n1 1 1\n1 1 1\n1 1 0\n", "truncated"),
+        ("%%MatrixMarket matrix coordinate real general\n1 1 1\n1 1 1\n1 1 0\n", "too many lines"),
         ("%%MatrixMarket matrix coordinate real general\n1 1 1\n1 1\n", "not 3 numbers"),
         ("%%MatrixMarket matrix coordinate real general\n1 1 1\n1 1 0_1\n", "not 3 numbers"),
         (
-            f"%%MatrixMarket matrix coordinate real general\n1 1 1\n1 1 {'1' * 99}\n",
-            "not 3 numbers",
+            f"%%MatrixMarket matrix coordinate real general\n1 1 1\n1 1 {'1' * 999}\n",
+            "not finite",
         ),
         ("%%MatrixMarket matrix coordinate real general\n1 1 1\n0 1 1\n", "outside"),
-        ("%%MatrixMarket matrix coordinate real general\n1 1 1\n1.0 1 1\n", "not a readable"),
-        ("%%MatrixMarket matrix coordinate real general\n1 1 1\n1 1 one\n", "not a readable"),
+        ("%%MatrixMarket matrix coordinate real general\n1 1 1\n1.0 1 1\n", "line 3: '1.0 1 1'"),
+        ("%%MatrixMarket matrix coordinate real general\n1 1 1\n1 1 one\n", "line 3: '1 1 one'"),
         ("%%MatrixMarket matrix coordinate real general\n1 1 1\n1 1 nan\n", "not finite"),
-        ("%%MatrixMarket matrix coordinate real symmetric\n2 2 1\n1 2 1\n", "above the diagonal"),
+        ("%%MatrixMarket matrix coordinate real symmetric\n2 2 2\n1 2 1\n2 1 1\n", "both sides"),
     ],
 )
 def test_what_is_no_matrix_market_target_is_refused(text, match, tmp_path):
@@ -149,6 +149,7 @@ def test_pickles_are_never_loaded(tmp_path):
     refused(tmp_path / "A.npy", "pickled Python objects")
     np.savez(tmp_path / "A.npz", data=np.array([Hostile()]), format=b"csr", shape=(1, 1))
     refused(tmp_path / "A.npz", "pickled Python objects")
+    np.savez(tmp_path / "A.npz", settings=np.array([Hostile()]))
     with pytest.raises(FileError, match="pickled Python objects"):
         jla.Construction.load(tmp_path / "A.npz")
     (tmp_path / "raw.npy").write_bytes(pickle.dumps(Hostile()))
@@ -204,8 +205,8 @@ def test_broken_sparse_arrays_are_refused(tmp_path):
     ]:
         np.savez(path, **(good | change))
         refused(path, match, jla.ParameterError)
-    np.savez(path, A=np.eye(2))
-    refused(path, "not a sparse matrix")
+    np.savez(path, A=np.ones((2, 3)))
+    refused(path, "no square matrix")
 
 
 # --- Constructions -------------------------------------------------------------------------------
@@ -228,14 +229,79 @@ def test_a_saved_construction_comes_back(suffix, dtype, tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_files_hold_queries_keys_and_settings_and_the_rest_on_demand(suffix, tmp_path):
+    if suffix == ".safetensors":
+        pytest.importorskip("safetensors")
+    few, all_of_it = tmp_path / f"few{suffix}", tmp_path / f"full{suffix}"
+    BUILT.save(few)
+    BUILT.save(all_of_it, full=True)
+    names = {path: names_in(path) for path in (few, all_of_it)}
+    assert names[few] == {"queries", "keys"}
+    assert names[all_of_it] == {"queries", "keys", "X", "W_Q", "W_K", "Q", "K"}
+    assert jla.Construction.load(few) == jla.Construction.load(all_of_it) == BUILT
+
+
+def names_in(path):
+    """Return the names of the arrays in a file, by another reader."""
+    if path.suffix == ".safetensors":
+        content = path.read_bytes()
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        return set(header) - {"__metadata__"}
+    with np.load(path, allow_pickle=False) as stored:
+        return set(stored) - {"settings"}
+
+
 def test_the_arrays_are_what_a_kernel_takes(tmp_path):
-    BUILT.save(tmp_path / "built.npz")
+    BUILT.save(tmp_path / "built.npz", full=True)
     with np.load(tmp_path / "built.npz", allow_pickle=False) as stored:
-        X, W_Q, W_K, Q, K = (stored[name] for name in ("X", "W_Q", "W_K", "Q", "K"))
+        queries, keys, X, W_Q, W_K, Q, K = (
+            stored[name] for name in ("queries", "keys", "X", "W_Q", "W_K", "Q", "K")
+        )
+        settings = json.loads(stored["settings"].item())
     assert np.allclose(Q, X @ W_Q, rtol=1e-14)
     assert np.allclose(K, X @ W_K, rtol=1e-14)
+    assert np.array_equal(queries @ keys.T, BUILT.logits())
     assert np.allclose(Q @ K.T / np.sqrt(BUILT.dim), BUILT.logits(), atol=1e-12)
     assert np.allclose(self_attention_logits(X, W_Q, W_K), BUILT.logits(), atol=1e-12)
+    assert settings["format"] == "jl-attention 2"
+    assert "softmax(Q K^T / sqrt(m))" in settings["convention"]
+
+
+def test_a_file_without_the_fixed_parameters_is_small(tmp_path):
+    # W_Q and W_K would have 4 m^2 entries, 63 times those of the queries and keys here.
+    built = jla.Construction(np.ones((2, 63)), np.ones((2, 63)), "interpolate", 0.0, 0.1, 0.1, 7.0)
+    built.save(tmp_path / "built.npz")
+    assert (tmp_path / "built.npz").stat().st_size < 8 * 4 * 63 + 2000
+
+
+def test_the_total_variation_asked_for_is_kept(tmp_path):
+    built = jla.construct(TARGET, total_variation=0.05, rng=1)
+    built.save(tmp_path / "built.npz")
+    again = jla.Construction.load(tmp_path / "built.npz")
+    assert again.total_variation == 0.05
+    assert again == built
+
+
+def test_a_file_of_format_1_still_loads(tmp_path):
+    settings = {name: getattr(BUILT, name) for name in SETTINGS}
+    text = json.dumps({"format": "jl-attention 1", **settings})
+    stored = {name: getattr(BUILT, name) for name in ("X", "W_Q", "W_K", "Q", "K")}
+    path = tmp_path / "old.npz"
+    np.savez(path, settings=np.array(text), **stored)
+    assert jla.Construction.load(path) == BUILT
+    for change, match in [
+        ({"X": BUILT.X[:, 1:]}, "X of shape"),
+        ({"Q": BUILT.K}, "Q does not belong"),
+        ({"W_Q": BUILT.W_K}, "W_Q does not belong"),
+    ]:
+        np.savez(path, settings=np.array(text), **(stored | change))
+        with pytest.raises(FileError, match=match):
+            jla.Construction.load(path)
+    del stored["K"]
+    np.savez(path, settings=np.array(text), **stored)
+    with pytest.raises(FileError, match=r"\['K'\] missing"):
+        jla.Construction.load(path)
 
 
 def test_writing_is_all_or_nothing(tmp_path, monkeypatch):
@@ -258,28 +324,52 @@ def test_places_that_cannot_be_written(tmp_path):
             BUILT.save(tmp_path / name)
 
 
+SETTINGS = ("method", "ratio_error", "leak", "failure_prob", "logit_scale")
+
+
 def tampered(**changes):
-    settings = {"format": files.FORMAT, "method": "interpolate", "ratio_error": 0.0}
+    """Return what a full file holds, with some of it changed; what is None is left out."""
+    settings = {"format": "jl-attention 2", "method": "interpolate", "ratio_error": 0.0}
     settings |= {"leak": 0.1, "failure_prob": 0.01, "logit_scale": 7.0}
     settings |= changes.pop("settings", {})
-    stored = files.arrays(BUILT) | {"settings": np.array(json.dumps(settings))} | changes
+    stored = {"queries": BUILT.queries, "keys": BUILT.keys, **files.arrays(BUILT)}
+    stored |= {"settings": np.array(json.dumps(settings))} | changes
     return {name: value for name, value in stored.items() if value is not None}
+
+
+def nudged(array, by):
+    """Return an array with one entry in a middle row changed by a relative amount."""
+    array = array.copy()
+    array[5, 1] = array[5, 1] * (1 + by) if array[5, 1] else by
+    return array
+
+
+def spoilt(array, row, value):
+    return np.where(np.arange(len(array))[:, None] == row, value, array)
 
 
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"K": None}, r"\['K'\] missing"),
+        ({"keys": None}, r"\['keys'\] missing"),
         ({"settings": {"format": "other"}}, "not a construction in the format"),
         ({"settings": {"leak": "0.1"}}, "leak='0.1'"),
         ({"settings": {"leak": float("nan")}}, "leak=nan"),
         ({"settings": {"more": 1}}, "settings"),
-        ({"X": BUILT.X[:, 1:]}, "X of shape"),
-        ({"X": BUILT.X.astype(np.float16)}, "dtype float16"),
-        ({"X": np.where(np.arange(12)[:, None] == 3, np.nan, BUILT.X)}, "row 3: is not finite"),
-        ({"Q": files.arrays(BUILT)["Q"][1:]}, "Q of shape"),
-        ({"Q": files.arrays(BUILT)["K"]}, "Q does not belong to X"),
-        ({"W_Q": files.arrays(BUILT)["W_K"]}, "W_Q does not belong to X"),
+        ({"settings": {"total_variation": "little"}}, "total_variation='little'"),
+        ({"queries": BUILT.queries[:, 1:]}, r"keys of shape \(12, \d+\)"),
+        ({"queries": BUILT.queries[:0]}, "queries of shape"),
+        ({"queries": BUILT.queries.astype(np.float16)}, "dtype float16"),
+        ({"keys": BUILT.keys.astype(np.float32)}, "keys of shape .* float32"),
+        ({"queries": spoilt(BUILT.queries, 3, np.nan)}, "queries: row 3: is not finite"),
+        ({"keys": spoilt(BUILT.keys, 7, np.inf)}, "keys: row 7: is not finite"),
+        ({"Q": BUILT.Q[1:]}, "Q of shape"),
+        ({"Q": BUILT.K}, "Q does not belong"),
+        ({"W_Q": BUILT.W_K}, "W_Q does not belong"),
+        ({"W_K": nudged(BUILT.W_K, 1e-12)}, "W_K does not belong"),
+        ({"X": nudged(BUILT.X, 1e-12)}, "X does not belong"),
+        ({"Q": nudged(BUILT.Q, 1e-12)}, "Q does not belong"),
+        ({"K": nudged(BUILT.K, 1e-12)}, "K does not belong"),
     ],
 )
 def test_what_is_no_construction_is_refused(changes, match, tmp_path):
@@ -304,10 +394,13 @@ def test_truncated_constructions_are_refused(suffix, tmp_path):
             jla.Construction.load(path)
 
 
-def test_a_target_is_no_construction(tmp_path):
+def test_a_target_is_no_construction_and_a_construction_no_target(tmp_path):
     sparse.save_npz(tmp_path / "A.npz", TARGET)
     with pytest.raises(FileError, match="not a construction"):
         jla.Construction.load(tmp_path / "A.npz")
+    square = jla.construct(TARGET, dim=12, rng=0)
+    square.save(tmp_path / "built.npz", full=True)
+    refused(tmp_path / "built.npz", "is a construction, not a target")
 
 
 def test_tensors_have_the_arrays():

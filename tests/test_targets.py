@@ -146,7 +146,7 @@ def test_one_token_attends_to_itself(make):
         (lambda: targets.block_diagonal(5, 6), "block_size"),
         (lambda: targets.big_bird(5, 1, 6, 0), "global_tokens"),
         (lambda: targets.vertical_slash(5, 1, 0), "slashes"),
-        (lambda: targets.from_attention(np.eye(3), 4), "row_nnz"),
+        (lambda: targets.from_attention(np.eye(3), 4), "top_k"),
     ],
 )
 def test_generators_name_the_bad_argument(call, argument):

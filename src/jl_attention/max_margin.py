@@ -1,52 +1,30 @@
-"""Theorem T9 by its first names; see `methods.margin_solver` and `methods.MaxMargin`."""
+"""T9's construction as functions, `methods.max_margin` as it was called before."""
 
 import numpy as np
 
-from .codes import unit_codes
+from .codes import draw
 from .methods.margin_solver import shortest_queries
-from .methods.max_margin import check_found
+from .methods.max_margin import MaxMargin
+
+__all__ = ["max_margin", "max_margin_queries"]
 
 
 def max_margin(B, dim, rng=None, dtype=np.float64):
-    """Draw unit key codes and find the shortest query of each row, with gap tau.
-
-    Parameters
-    ----------
-    B : scipy.sparse.csr_array, shape (L, L)
-        Target logits; the smallest entry is the gap tau.
-    dim : int
-        m.
-    rng : int or numpy.random.Generator, optional
-    dtype : {numpy.float64, numpy.float32}, optional
-
-    Returns
-    -------
-    queries, keys : ndarray, shape (L, m)
-
-    Raises
-    ------
-    ConstructionError
-        Some rows cannot be separated by these codes; names them.
-    """
-    keys = unit_codes(B.shape[0], dim, rng)
-    return check_found(shortest_queries(B, keys)).astype(dtype), keys.astype(dtype)
+    """Return queries and keys on random unit codes; see `methods.max_margin`."""
+    keys = draw("unit", B.shape[0], dim, rng, dtype)
+    queries, codes = MaxMargin().build(B, dim, rng, np.dtype(dtype), keys=keys)
+    return queries, codes.array()
 
 
 def max_margin_queries(B, keys):
-    """Return the shortest queries for given keys, and the rows that have none.
-
-    Parameters
-    ----------
-    B : scipy.sparse.csr_array, shape (n, L)
-        Target logits.
-    keys : ndarray, shape (L, m)
+    """Return the shortest queries for given keys, and the rows for which none was found.
 
     Returns
     -------
     queries : ndarray, shape (n, m)
-        Rows of NaN where there is no query.
-    infeasible : ndarray of int
-        These rows, with those that are unresolved.
+        Rows of NaN where there is none; writable.
+    missing : ndarray of int
+        These rows, infeasible or unresolved: `margin_solver.shortest_queries` tells which.
     """
     result = shortest_queries(B, keys)
-    return result.queries.copy(), np.union1d(result.infeasible, result.unresolved)
+    return result.queries.copy(), np.sort(np.append(result.infeasible, result.unresolved))

@@ -3,20 +3,21 @@
 Projected logits can be drawn at any m, also where a theorem asks for millions of dimensions: with
 B = F H^T the logits of T1 and T2 are Lambda = F (G^T G) H^T, and the Gram matrix G^T G of an m x n
 Gaussian matrix G is a Wishart matrix, which `gaussian_gram` draws exactly in law without drawing G.
+An orthogonal projection makes no error from m = n on.
 """
 
+import itertools
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import sparse, special
 
 from . import methods
-from .codes import GaussianCodes, GivenCodes, stream_key
+from .codes import GivenCodes
 from .errors import ConstructionError, ParameterError, check_choice, check_int, check_real
 from .factorisation import balanced_factors
 from .logits import target_logits
-from .methods import Interpolate
 from .precision import measure
 from .targets import check_target
 
@@ -96,16 +97,23 @@ class LogitSampler:
     Parameters
     ----------
     target : scipy.sparse array, shape (L, L)
-    method : {"svd_projection", "row_projection", "interpolate"}
+    method : {"svd_projection", "row_projection", "interpolate"} or methods.Method
+        A projection must be "gaussian" or "orthogonal"; interpolation is on Gaussian codes unless
+        its object says otherwise.
     logit_scale : float
         tau.
     """
 
     def __init__(self, target, method, logit_scale):
-        check_choice("method", method, ("svd_projection", "row_projection", "interpolate"))
+        method = methods.get(method)
+        check_choice("method", method.name, ("svd_projection", "row_projection", "interpolate"))
+        if method.approximates_ratios:
+            check_choice("projection", method.projection, ("gaussian", "orthogonal"))
+        elif method.codes is None:
+            method = replace(method, codes="gaussian")
         self.method = method
         self.B = target_logits(check_target(target), logit_scale)
-        if method == "svd_projection":
+        if method.name == "svd_projection":
             self.left, self.right = balanced_factors(self.B.toarray())
         else:
             self.left, self.right = self.B, sparse.eye_array(self.B.shape[0], format="csr")
@@ -119,13 +127,14 @@ class LogitSampler:
         """
         rng = np.random.default_rng(rng)
         length = self.B.shape[0]
-        if self.method == "interpolate":
-            queries, codes = Interpolate("gaussian").build(self.B, dim, rng, np.dtype(np.float64))
+        if not self.method.approximates_ratios:
+            queries, codes = self.method.build(self.B, dim, rng, np.dtype(np.float64))
             return Factors(queries, codes.array())
+        if dim >= length and self.method.projection == "orthogonal":
+            return self.B.toarray()
         if dim >= length:
             return self.left @ gaussian_gram(dim, length, rng) @ self.right.T
-        single = np.dtype(np.float32)
-        G_T = GaussianCodes(length, dim, stream_key(rng), single, 1 / np.sqrt(dim)).array()
+        G_T = self.method.projected_identity(length, dim, rng, np.dtype(np.float32)).array()
         left, right = (half.astype(np.float32) for half in (self.left, self.right))
         return Factors(left @ G_T, right @ G_T)
 
@@ -177,9 +186,11 @@ def smallest_dim(
 
     Parameters
     ----------
-    target : array_like or scipy.sparse array, shape (L, L)
+    target : array_like or scipy.sparse array, shape (L, L), or list of such
+        Of a list, each seed takes one target, in turn: the median is then over targets, too, and
+        the interval has their spread in it. They should be of one class.
     method, ratio_error, leak, logit_scale
-        As in `constructions.construct`.
+        As in `constructions.construct`; methods as in `LogitSampler`.
     seeds : int, optional
         Number of independent seeds.
     resolution : float, optional
@@ -201,19 +212,21 @@ def smallest_dim(
     ------
     TargetError, ParameterError
     """
-    target = check_target(target)
+    targets = [check_target(one) for one in (target if isinstance(target, list) else [target])]
+    if not targets:
+        raise ParameterError("target=[]: expected at least one target")
     ratio_error, leak, logit_scale = methods.get(method).precision(ratio_error, leak, logit_scale)
     seeds = check_int("seeds", seeds)
     resolution = check_real("resolution", resolution, at_least=0, below=1)
     if executor is not None and not callable(getattr(executor, "submit", None)):
         raise ParameterError(f"executor={executor!r}: has no method submit")
     precision = ratio_error, leak, logit_scale
-    high = methods.get(method).required_dim_for_target(target, precision)
+    high = methods.get(method).required_dim_for_target(targets[0], precision)
     sequence = rng if isinstance(rng, np.random.SeedSequence) else np.random.SeedSequence(rng)
-    sampler = LogitSampler(target, method, logit_scale)
-    task = target, sampler, precision[:2], high, resolution
+    sampler = LogitSampler(targets[0], method, logit_scale) if len(targets) == 1 else None
+    tasks = zip(itertools.cycle(targets), sequence.spawn(seeds), strict=False)
     dims = []
-    for dim in _run(task, sequence.spawn(seeds), executor):
+    for dim in _run((method, precision, high, resolution, sampler), tasks, executor):
         dims.append(dim)
         if progress is not None:
             progress(len(dims), seeds)
@@ -228,16 +241,18 @@ def smallest_dim(
     )
 
 
-def _run(task, sequences, executor: Executor | None):
+def _run(settings, tasks, executor: Executor | None):
     if executor is None:
-        yield from (_least_working(*task, sequence) for sequence in sequences)
+        yield from (_least_working(*settings, *task) for task in tasks)
     else:
-        futures = [executor.submit(_least_working, *task, sequence) for sequence in sequences]
+        futures = [executor.submit(_least_working, *settings, *task) for task in tasks]
         yield from (future.result() for future in futures)
 
 
-def _least_working(target, sampler, precision, high, resolution, sequence):
+def _least_working(method, precision, high, resolution, sampler, target, sequence):
     """Bisect one seed: the least m that worked next to one that failed."""
+    if sampler is None:
+        sampler = LogitSampler(target, method, precision[2])
 
     def works(dim):
         rng = np.random.default_rng([*sequence.generate_state(4), dim])
@@ -246,7 +261,7 @@ def _least_working(target, sampler, precision, high, resolution, sequence):
         except ConstructionError:  # a support larger than m, or dependent codes
             return False
         blocks = np.array_split(np.arange(target.shape[0]), 8)
-        rounding = 1e-9 if sampler.method == "interpolate" else 0.0
+        rounding = 0.0 if sampler.method.approximates_ratios else 1e-9
         reports = (measure(drawn, target, rows) for rows in blocks if len(rows))
         return all(report.meets(precision[0] + rounding, precision[1]) for report in reports)
 

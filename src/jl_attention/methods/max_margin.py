@@ -1,18 +1,20 @@
 """T9: for given codes, the shortest query with exact ratios and a given gap.
 
-`margin_solver` states the problem and solves it.
+Whether a row has such a query depends on the codes alone, and for Gaussian codes the probability
+that it has none is known exactly (`theory.absorption`). So the dimension is a theorem's: the least
+m at which the expected number of rows without a query is at most eta.
 """
 
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy import special
 
 from .. import codes
-from ..errors import ConstructionError, ParameterError, check_choice
+from ..errors import ConstructionError, check_choice
 from ..logits import exact_gap_scale, target_logits
 from ..targets import check_target, row_counts
+from ..theory import absorption
 from .base import Method
 from .margin_solver import shortest_queries
 
@@ -23,19 +25,28 @@ class MaxMargin(Method):
 
     Attributes
     ----------
-    codes : {"unit", "gaussian", "tight", "orthogonal"}, optional
-        What keys are made of.
+    codes : {"gaussian", "unit", "tight", "orthogonal"}, optional
+        What keys are made of. The dimension is exact for Gaussian codes.
     logit_scale : float, optional
         tau, the gap; log(1/eps2) and a little if None.
+
+    Examples
+    --------
+    >>> MaxMargin().required_dim(1024, 4), MaxMargin().required_dim(1024, 4, scope="every_support")
+    (52, 74)
     """
 
     name: ClassVar[str] = "max_margin"
     theorem: ClassVar[str] = "T9"
-    hypotheses: ClassVar[str] = "The target is chosen without looking at the codes."
+    hypotheses: ClassVar[str] = (
+        "Gaussian codes; the target is chosen without looking at them, or, with "
+        "scope='every_support', by whomever."
+    )
     keeps_keys: ClassVar[bool] = True
-    bounds: ClassVar[tuple] = ("closed_form",)
+    bounds: ClassVar[tuple] = ("sharp",)
+    scopes: ClassVar[tuple] = absorption.SCOPES
 
-    codes: str = "unit"
+    codes: str = "gaussian"
     logit_scale: float | None = None
 
     def __post_init__(self):
@@ -51,60 +62,56 @@ class MaxMargin(Method):
         return np.ones_like(row_nnz)
 
     def log_failure(self, dim, asked, bound, scope):
-        """Refuse: no theorem says how often it fails."""
-        raise ParameterError(f"method={self.name!r}: no theorem says how often it fails")
+        """Return the log of the expected number of rows without a query, exactly."""
+        return absorption.log_expected_failures(dim, asked.length, asked.row_nnz, scope)
 
-    def closed_form(self, asked, log_eta):
-        """Return 1.5 times the solution of m = 2k ln(L/m), at least 2k."""
-        weak = 2 * asked.row_nnz * special.lambertw(asked.length / (2 * asked.row_nnz)).real
-        return np.maximum(1.5 * weak, 2 * asked.row_nnz) + 0.0 * log_eta
+    def _least_dim(self, asked, log_eta, bound, scope):
+        dims = absorption.required_dim(asked.length, asked.row_nnz, np.exp(log_eta), scope)
+        shape = np.broadcast_shapes(np.shape(dims), asked.max_ratio.shape)
+        return dims if not shape else np.broadcast_to(dims, shape).copy()
 
     def required_dim_for_target(self, target, precision, failure_prob=0.01):
-        """Return the least m."""
-        return self.required_dim(target.shape[0], int(row_counts(target).max()))
+        """Return the least m for the support sizes of the target."""
+        return absorption.required_dim_for_counts(target.shape[0], row_counts(target), failure_prob)
 
     def build(self, B, dim, rng, dtype, *, keys=None, executor=None, progress=None):
         """Draw codes, unless they are given, and find the shortest query of each row."""
         if keys is None:
             keys = codes.draw(self.codes, B.shape[0], dim, rng, dtype)
-        return check_found(shortest_queries(B, keys.array())).astype(dtype), keys
+        result = shortest_queries(B, keys.array())
+        missing = np.sort(np.append(result.infeasible, result.unresolved))
+        if len(missing):
+            listed = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
+            raise ConstructionError(
+                f"row {listed}: no query of dim={keys.dim} separates the support from the other "
+                f"tokens ({len(result.infeasible)} of {B.shape[0]} rows proved, "
+                f"{len(result.unresolved)} unresolved)"
+            )
+        return result.queries.astype(dtype), keys
 
-    def queries(self, A, keys, *, leak=0.01, visible=None, backend="numpy"):
-        """Return the shortest query of every row for given keys, or why there is none.
+    def queries(self, target, keys, *, leak=0.01, logit_scale=None, **options):
+        """Return the shortest query of each row for given keys, or why there is none.
 
         Parameters
         ----------
-        A : array_like or sparse matrix, shape (L, L)
-            Target.
-        keys : array_like, shape (L, m)
+        target : array_like or scipy.sparse array, shape (L, L)
+        keys : array_like or codes.Codes, shape (L, m)
         leak : float, optional
-            eps2: the gap is log(1/eps2) and a little, or this method's `logit_scale`.
-        visible, backend : optional
-            As in `margin_solver.shortest_queries`.
+            eps2; the gap is log(1/eps2) and a little.
+        logit_scale : float, optional
+            The gap itself.
+        **options : optional
+            Of `margin_solver.shortest_queries`.
 
         Returns
         -------
         margin_solver.MaxMarginResult
+            Rows are found, infeasible with a convex combination that proves it, or unresolved.
 
         Raises
         ------
-        ParameterError
-            The target is none, or an argument does not fit.
+        TargetError, ParameterError
         """
-        tau = self.precision(0.0, leak)[2]
-        B = target_logits(check_target(A), tau)
-        return shortest_queries(B, keys, tau, visible=visible, backend=backend)
-
-
-def check_found(result):
-    """Return the queries of a `MaxMarginResult`, or raise `ConstructionError` naming the rows."""
-    lost = np.union1d(result.infeasible, result.unresolved)
-    if not len(lost):
-        return result.queries
-    n, dim = result.queries.shape
-    listed = ", ".join(map(str, lost[:5])) + (", ..." if len(lost) > 5 else "")
-    unresolved = f", {len(result.unresolved)} unresolved" if len(result.unresolved) else ""
-    raise ConstructionError(
-        f"row {listed}: no query of dim={dim} separates the support from the other tokens "
-        f"({len(lost)} of {n} rows{unresolved})"
-    )
+        _, _, gap = self.precision(0.0, leak, logit_scale)
+        keys = keys.array() if hasattr(keys, "array") else keys
+        return shortest_queries(target_logits(check_target(target), gap), keys, gap, **options)

@@ -99,7 +99,8 @@ def measure_rows(logits, queries, keys, truth, longest_key):
     deviation = support - np.log(truth.data)
     spread = np.maximum.reduceat(deviation, start) - np.minimum.reduceat(deviation, start)
     logits -= largest[:, None].astype(np.float32)
-    np.exp(logits, out=logits)
+    with np.errstate(over="ignore"):  # of a row that is wrong: its total variation is then 1
+        np.exp(logits, out=logits)
     background = logits.sum(axis=1) * (1 + _SUM_ALLOWANCE) * np.exp(rounding)
     weights = np.exp(support - largest[row])
     partition = np.add.reduceat(weights, start) + background
