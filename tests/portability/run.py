@@ -125,7 +125,7 @@ def perturbed():
         Machine(
             "rounding boundaries" if seed == "watch" else f"perturbed, seed {seed}",
             "perturbed",
-            {"JL_MACHINE": str(seed), "PYTHONPATH": path},
+            {"JL_MACHINE": str(seed), "PYTHONPATH": path, "PYTHONPYCACHEPREFIX": os.devnull},
         )
         for seed in (*SEEDS, "watch")
     ]

@@ -160,7 +160,9 @@ class Method(ABC):
         log_eta = np.log(check_array("failure_prob", failure_prob, above=0, below=1))
         if bound == "closed_form":
             return as_int(self.closed_form(asked, log_eta))
+        return self._least_dim(asked, log_eta, bound, scope)
 
+    def _least_dim(self, asked, log_eta, bound, scope):
         def log_failure(dim):
             return self.log_failure(dim, asked, bound, scope)
 

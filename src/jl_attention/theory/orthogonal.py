@@ -31,6 +31,9 @@ from .tails import NEGLIGIBLE
 GRID = 513
 """Points on which the peak of an integrand is looked for."""
 
+ROUNDING = 1e-12
+"""Relative distance from the edge of the support within which a tail counts as empty."""
+
 PANELS = 8
 """Gauss-Legendre panels on each smooth piece of an integrand."""
 
@@ -136,7 +139,8 @@ def inner_product_log_tail(dim_out, dim_in, epsilon, correlation, side="two-side
 def _log_upper(m, n, eps, rho):
     """Return log P(<Px,Py> - rho > eps), scalars in and out."""
     level = m / n * (rho + eps)  # what <Pi x, y> has to exceed
-    if m == n or level >= (1 + rho) / 2:  # the largest value that a projector allows
+    largest = (1 + rho) / 2  # of <Pi x, y>, for every projector Pi
+    if m == n or level >= largest * (1 - ROUNDING):
         return -np.inf
     shapes = m / 2, (n - m) / 2
     with np.errstate(divide="ignore"):
@@ -163,10 +167,12 @@ def _log_upper(m, n, eps, rho):
     centre, width = np.log(m / (n - m)), 15 * np.sqrt(2 / m + 2 / (n - m)) + 60 / min(m, n - m)
     span = np.array([centre - width, centre + width, *corners])
     grid = np.linspace(span.min(), span.max(), GRID)
+    if len(corners) == 2:  # they may be closer than two points of the grid
+        grid = np.unique(np.concatenate([grid, np.linspace(*corners, GRID)]))
     logs = log_integrand(grid)
     for _ in range(3):  # close in on the part that matters
         matters = np.nonzero(logs > logs.max() - NEGLIGIBLE)[0]
-        first, last = max(matters[0] - 1, 0), min(matters[-1] + 1, GRID - 1)
+        first, last = max(matters[0] - 1, 0), min(matters[-1] + 1, len(grid) - 1)
         grid = np.linspace(grid[first], grid[last], GRID)
         logs = log_integrand(grid)
     ends = [grid[0], *sorted(c for c in corners if grid[0] < c < grid[-1]), grid[-1]]
