@@ -47,6 +47,7 @@ class MaxMargin(Method):
     hypotheses: ClassVar[str] = "The target is chosen without looking at the codes."
     keeps_keys: ClassVar[bool] = True
     bounds: ClassVar[tuple] = ("closed_form",)
+    standing: ClassVar[str] = "prediction"
 
     codes: str = "unit"
     logit_scale: float | None = None
@@ -58,6 +59,10 @@ class MaxMargin(Method):
     def default_logit_scale(self, ratio_error, leak):
         """Return log(1/eps2) and a little."""
         return exact_gap_scale(leak)
+
+    def largest_logit(self, asked):
+        """Return None: only the gap is chosen."""
+        return None
 
     def least_dim(self, row_nnz):
         """Return 1."""
