@@ -61,6 +61,9 @@ class Method(ABC):
         The forms in which its dimension can be had, the default first.
     scopes : tuple of str
         "pattern": one pattern chosen without looking at the codes; "every_support": all at once.
+    standing : {"theorem", "law", "prediction"}
+        What its dimension rests on: a proof, an exact distribution that is computed, or an estimate
+        that promises nothing.
     """
 
     name: ClassVar[str]
@@ -70,6 +73,7 @@ class Method(ABC):
     keeps_keys: ClassVar[bool] = False
     bounds: ClassVar[tuple] = ("sharp", "closed_form")
     scopes: ClassVar[tuple] = ("pattern",)
+    standing: ClassVar[str] = "theorem"
 
     logit_scale: float | None
 
@@ -195,6 +199,10 @@ class Method(ABC):
     def in_batch(self):
         """Return the method as it is where all keys are drawn at once."""
         return self
+
+    def largest_logit(self, asked):
+        """Return the size of the largest |logit| of a row up to a shift, None where unknown."""
+        return asked.max_logit
 
     def within_length(self, length, dim):
         """Return the method and dimension to build with where its theorem asks for m = `dim`."""
