@@ -11,6 +11,7 @@ import math
 import sys
 
 from . import __version__, files
+from .blocks import commands as block_commands
 from .constructions import Construction, construct
 from .dimensions import THEOREMS, necessary_dim, required_dim, required_dim_for_target
 from .errors import ConstructionError, JLAttentionError, ParameterError, check_int
@@ -203,7 +204,7 @@ def _table(rows):
 def _parser():
     parser = argparse.ArgumentParser(prog="jl-attention", description=__doc__.split("\n")[0])
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="dim | build | measure")
+    commands = parser.add_subparsers(required=True, metavar="dim | build | measure | compile")
 
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--json", action="store_true", help="print one JSON object")
@@ -259,6 +260,8 @@ def _parser():
     command.add_argument("construction", metavar="BUILT", help="what build wrote")
     command.add_argument("target", metavar="TARGET", help=target_help)
     command.set_defaults(run=measure_file)
+
+    block_commands.add_commands(commands, shared)
     return parser
 
 
