@@ -8,8 +8,8 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from .. import files
-from ..errors import FileError, ParameterError, check_choice
+from ..errors import ParameterError, check_choice
+from ..interop import files
 from . import workload as bench
 from .formats import FORMATS
 from .geometry import GEOMETRIES
@@ -136,10 +136,4 @@ def _settings(options):
 
 def _read_pairs(path, max_bytes):
     """Return the matrix in a file, of which the nonzero entries are the pairs kept."""
-    path = Path(path)
-    read = files._suffix(path, files._TARGET_READERS)
-    content = files._read_bytes(path, max_bytes)
-    try:
-        return read(content, max_bytes)
-    except files._UNREADABLE as error:
-        raise FileError(f"{path}: {files._reason(error)}") from None
+    return files._read_matrix(path, str(path), max_bytes, None)

@@ -6,14 +6,15 @@ otherwise; of each head h the truth as ``truth_h_indptr``, ``truth_h_indices``, 
 """
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 from scipy import sparse
 
-from .. import files
 from ..errors import FileError, TargetError, check_int
+from ..interop import files
+from ..interop.atomic import write_atomically
+from ..interop.containers import UNREADABLE, read_bytes, reason, suffix_of
 from .certificate import Certificate
 from .patterns import Pattern, given
 
@@ -28,7 +29,7 @@ _PARTS = ("indptr", "indices", "data", "planted")
 
 def save(workload, path):
     """Write a workload; see `Workload.save`."""
-    path, encode = Path(path), files.check_writable(path)
+    path, write = Path(path), files.check_writable(path)
     exact = "float16" in workload.certificate.formats
     arrays = {
         name: array.astype(np.float16) if exact else array
@@ -43,26 +44,19 @@ def save(workload, path):
         "settings": workload.settings,
         "certificate": workload.certificate.as_dict(),
     }
-    content = encode(arrays, json.dumps(about))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        try:
-            with temporary.open("xb") as file:
-                file.write(content)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_atomically(path, lambda file: write(file, arrays, json.dumps(about)))
     except OSError as error:
-        raise FileError(f"{path}: cannot be written: {error.strerror}") from None
+        raise FileError(f"{path}: cannot be written: {reason(error)}") from None
 
 
 def load(path, *, max_bytes=MAX_BYTES):
     """Return the fields of the workload in a file; see `Workload.load`."""
     path = Path(path)
-    read = files._suffix(path, files._READERS)
-    content = files._read_bytes(path, check_int("max_bytes", max_bytes))
+    suffix = suffix_of(path, None, files._READERS)
+    content = read_bytes(path, check_int("max_bytes", max_bytes))
     try:
-        arrays, about = read(content, max_bytes)
+        arrays, about = files._READERS[suffix](content, max_bytes)
         about = json.loads(about)
         if not isinstance(about, dict) or about.get("format") != FORMAT:
             raise FileError(f"not a workload in the format {FORMAT!r}")
@@ -81,9 +75,8 @@ def load(path, *, max_bytes=MAX_BYTES):
         }
     except (FileError, TargetError) as error:
         raise FileError(f"{path}: {error}") from None
-    except files._UNREADABLE as error:
-        reason = files._reason(error)
-        raise FileError(f"{path}: not a readable {path.suffix} file: {reason}") from None
+    except UNREADABLE as error:
+        raise FileError(f"{path}: not a readable {suffix} file: {reason(error)}") from None
 
 
 def _floats(arrays, name):
