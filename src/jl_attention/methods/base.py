@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import ParameterError, check_array, check_choice, check_real
 from ..logits import check_precision, max_logit
-from ..theory.search import as_int, doubling_search, least_dim
+from ..theory.search import as_int, doubling_search
 
 
 @dataclass(frozen=True)
@@ -231,43 +231,6 @@ class Method(ABC):
             if getattr(self, field.name) != field.default
         ]
         return f"{self.name}({', '.join(chosen)})" if chosen else self.name
-
-
-NORM_GRIDS = (1e-2, 1e-4)
-"""Relative spacings of the norms on which `least_dim_of_rows` brackets its search."""
-
-
-def least_dim_of_rows(log_failure, counts, norms, failure_prob, least):
-    """Return the least m for which the failure probabilities of all rows sum to at most eta.
-
-    Parameters
-    ----------
-    log_failure : callable
-        ``log_failure(dim, counts, norms, weights)``: the log of the sum over rows with support
-        size `counts` and norm `norms`, each counted `weights` times.
-    counts, norms : ndarray, shape (n,)
-        |S_i|, and the bound on the norms of row i's vectors.
-    failure_prob : float
-        eta.
-    least : int
-        Where the search begins.
-    """
-    log_eta = np.log(check_real("failure_prob", failure_prob, above=0, below=1))
-
-    def of(rows):
-        return lambda dim: log_failure(dim, *rows)
-
-    # Norms rounded down, then up, to finer and finer grids bracket m; the exact sum decides what is
-    # left.
-    low, high = least, None
-    for grid in NORM_GRIDS:
-        steps = np.floor(np.log(norms) / grid)
-        rounded = (merge_rows(counts, np.exp(grid * step)) for step in (steps - 1, steps + 2))
-        if high is None:
-            low, high = (doubling_search(of(rows), log_eta, low) for rows in rounded)
-        else:
-            low, high = (int(least_dim(of(rows), log_eta, low, high)) for rows in rounded)
-    return int(least_dim(of(merge_rows(counts, norms)), log_eta, low, high))
 
 
 def merge_rows(counts, norms):
