@@ -6,8 +6,8 @@ q = N^T u be the shortest with N q = (e, 1). If u >= 0 on A, then q is also the 
 N q >= 1 on A, and if no candidate is violated, it solves the problem: these are the conditions of
 Karush, Kuhn and Tucker.
 
-`LeastDistance` finds such a set by Goldfarb and Idnani's dual active-set method (1983), in all rows
-in lockstep. It has u >= 0 at any time and adds the most violated candidate, with rank-one updates of
+`LeastDistance` finds such a set by Goldfarb and Idnani's dual active-set method (1983), on all rows
+in lockstep. It has u >= 0 at any time and adds the most violated candidate. Rank-one updates keep
 
     H = I - N^+ N, the projector onto the null space of N,   and   W = (N^+)^T.
 
@@ -17,7 +17,7 @@ candidate enters, or a multiplier reaches 0, and its candidate leaves. Each entr
 no set comes back. If z = 0 and r <= 0 on A, then v - N^T r = 0 proves that there is no q.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg.lapack import dposv
@@ -55,7 +55,7 @@ def rounding(dim, length):
     return ROUNDING * dim * length
 
 
-def least_norm(normals, values):
+def least_norm(normals, values, scratch=None):
     """Return the shortest queries with N q = values, and u with q = N^T u.
 
     Parameters
@@ -63,6 +63,8 @@ def least_norm(normals, values):
     normals : ndarray, shape (n, s, m)
         N; a row of zeros, with value 0, says nothing.
     values : ndarray, shape (n, s)
+    scratch : ndarray, shape (n, s, s), optional
+        Memory to work in.
 
     Returns
     -------
@@ -71,12 +73,12 @@ def least_norm(normals, values):
     error : ndarray, shape (n,)
         The largest |N q - values|: large where the rows of N are dependent.
     """
-    gram = normals @ normals.swapaxes(1, 2)
+    gram = np.matmul(normals, normals.swapaxes(1, 2), out=scratch)
     diagonal = np.arange(normals.shape[1])
     entries = gram[:, diagonal, diagonal]
     gram[:, diagonal, diagonal] = np.where(entries > 0, entries * (1 + HAIR), 1.0)
     u = values.copy()
-    for matrix, vector in zip(gram, u, strict=True):
+    for matrix, vector in zip(gram, u, strict=True) if u.size else ():
         dposv(matrix.T, vector, overwrite_a=True, overwrite_b=True)
     q = _combine(u, normals)
     return q, u, np.abs(values - _apply(normals, q)).max(axis=1, initial=0.0)

@@ -300,7 +300,7 @@ class _Problem:
         self.keys, self.mean = keys, keys.mean(axis=0)
         self.compiled = backend == "numba"
         if self.compiled:
-            from .least_distance_numba import LeastDistance as Solver
+            from .least_distance_numba import CompiledLeastDistance as Solver
         else:
             Solver = LeastDistance
         self.solver = Solver
@@ -353,15 +353,20 @@ class _Problem:
         result, left = np.full((n, dim), np.nan), np.arange(n)
         rank = rows.equalities.any(axis=2).sum(axis=1)
         active = competing.roughly_largest(ranking, at, int(START * (dim - fixed)))
+        scratch = _Scratch(2)
         for _ in range(EXCHANGES):
             if not len(left):
                 break
             on, weakest = active >= 0, competing.weakest[at[left], None]
             # A free slot holds the weakest entry itself: its normal is zero.
             tokens = np.where(on, active, weakest)
-            normals = rows.normals(np.hstack([np.repeat(weakest, fixed, axis=1), tokens]))
+            slots = np.hstack([np.repeat(weakest, fixed, axis=1), tokens])
+            normals = scratch(0, (*slots.shape, dim))
+            self.keys.take(slots, axis=0, out=normals, mode="clip")
+            np.subtract(rows.weakest[:, None], normals, out=normals)
             normals[:, :fixed] = rows.equalities
-            q, u, error = least_norm(normals, np.hstack([rows.values, on]))
+            gram = scratch(1, (*slots.shape, slots.shape[1]))
+            q, u, error = least_norm(normals, np.hstack([rows.values, on]), gram)
             kept = on & (u[:, fixed:] >= 0)
             room = np.maximum((dim - rank - kept.sum(axis=1)) // ENTERING, 1)
             violators = competing.violators(q, at[left], but=tokens)
@@ -431,6 +436,20 @@ class _Problem:
         if not contradiction > LONGEST * distance:
             return None
         return competitors, weights, coefficients, contradiction, distance
+
+
+class _Scratch:
+    """Arrays whose memory is used again: fresh pages cost more than the sums done on them."""
+
+    def __init__(self, count):
+        self.arrays = [np.empty(0)] * count
+
+    def __call__(self, at, shape):
+        """Return array number `at` in some shape, its entries arbitrary."""
+        size = int(np.prod(shape))
+        if self.arrays[at].size < size:
+            self.arrays[at] = np.empty(size)
+        return self.arrays[at][:size].reshape(shape)
 
 
 class _Competing:
