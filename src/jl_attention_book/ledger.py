@@ -75,8 +75,9 @@ def totals(entries):
     """
     statuses = ["proved", "in part", "not checked"]
     rows = [f"| | {' | '.join(statuses)} | checks, all hold |", "| - | - | - | - | - |"]
-    for kind, letter in (("claims of the paper", "C"), ("lemmas", "L"), ("theorems", "T")):
-        chosen = [entry for entry in entries if entry["id"][0] == letter]
+    kinds = {"claims of the paper": "C", "lemmas": "L", "theorems": "T", "in use": "BWR"}
+    for kind, letters in kinds.items():
+        chosen = [entry for entry in entries if entry["id"][0] in letters]
         named = [
             ", ".join(entry["id"] for entry in chosen if entry["status"] == status)
             for status in statuses

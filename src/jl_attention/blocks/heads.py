@@ -114,24 +114,28 @@ def _shortest(spec, codes, pattern, head, gap, free):
     return _check_length(spec, queries, head), corrected
 
 
+def inside(spec, head, z, distance):
+    """Return <q, c> of a token at this distance whose logit is to be z: ALiBi, cap, scale undone.
+
+    Infinite where z is at the softcap or beyond: a ceiling there is none.
+    """
+    z = z + spec.slopes[head] * distance
+    if spec.softcap is not None:
+        with np.errstate(divide="ignore"):
+            z = spec.softcap * np.arctanh(np.clip(z / spec.softcap, -1, 1))
+    return z / spec.logit_factor
+
+
 def _inside(spec, wanted, rows, head, ceiling):
-    """Return (wanted, ceiling) for <q, c> itself: before scale, softcap and ALiBi."""
-    length = wanted.shape[1]
-    slope = spec.slopes[head]
-
-    def inside(z, distance):
-        z = z + slope * distance
-        if spec.softcap is not None:
-            with np.errstate(divide="ignore"):  # infinite at the cap: no ceiling there
-                z = spec.softcap * np.arctanh(np.clip(z / spec.softcap, -1, 1))
-        return z / spec.logit_factor
-
+    """Return (wanted, ceiling) for <q, c> itself, as `capped_queries` takes them."""
     inner = wanted.copy()
-    inner.data = inside(inner.data, np.repeat(rows, np.diff(wanted.indptr)) - inner.indices)
+    distance = np.repeat(rows, np.diff(wanted.indptr)) - inner.indices
+    inner.data = inside(spec, head, inner.data, distance)
+    length = wanted.shape[1]
 
     def below(some):
         some = rows[some]
-        level = inside(ceiling, some[:, None] - np.arange(length))
+        level = inside(spec, head, ceiling, some[:, None] - np.arange(length))
         return np.where(reference.visible(spec, some, length), level, np.inf)
 
     return inner, below
