@@ -225,6 +225,20 @@ def test_caches_hold_their_budget_and_what_went_never_returns(seed, heavy, recen
     assert selectors.h2o(Q, K, heavy=heavy, recent=recent).mask(rows)[newest].all()
 
 
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(1, 4))
+def test_h2o_against_its_definition(seed, heavy, recent):
+    Q, K = random_head(24, seed=seed)
+    selection, score, held = selectors.h2o(Q, K, heavy=heavy, recent=recent), {}, []
+    for row in range(24):
+        held.append(row)
+        weights = np.exp(K[held] @ Q[row] / np.sqrt(6))
+        for token, weight in zip(held, weights / weights.sum(), strict=True):
+            score[token] = score.get(token, 0) + weight
+        assert kept(selection, row) == sorted(held)
+        newest, older = held[-recent:], held[:-recent]
+        held = sorted(sorted(older, key=score.get, reverse=True)[:heavy]) + newest
+
+
 @given(st.integers(0, 2**32 - 1), st.integers(4, 40))
 def test_a_large_budget_keeps_everything(seed, length):
     Q, K = random_head(length, seed=seed)

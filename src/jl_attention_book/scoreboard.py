@@ -4,13 +4,12 @@
 """
 
 import argparse
-import csv
-import os
 import sys
-import tempfile
 from itertools import product
 
 from jl_attention.workloads import make, scores, selectors
+
+from .tables import write_table
 
 LENGTHS = (4096, 131_072)
 PATTERNS = ("vertical_slash", "needles", "mid_prompt", "block_retrieval")
@@ -96,12 +95,7 @@ def main(arguments=None):
     for problem in product(options.lengths, options.patterns, options.geometries):
         rows += solve(*problem)
         print(*problem, rows[-1]["leak"], file=sys.stderr, flush=True)
-    folder = os.path.dirname(os.path.abspath(options.output))
-    with tempfile.NamedTemporaryFile("w", dir=folder, newline="", delete=False) as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(file.name, options.output)
+    write_table(options.output, rows)
 
 
 if __name__ == "__main__":

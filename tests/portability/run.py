@@ -125,7 +125,7 @@ def perturbed():
         Machine(
             "rounding boundaries" if seed == "watch" else f"perturbed, seed {seed}",
             "perturbed",
-            {"JL_MACHINE": str(seed), "PYTHONPATH": path},
+            {"JL_MACHINE": str(seed), "PYTHONPATH": path, "PYTHONPYCACHEPREFIX": os.devnull},
         )
         for seed in (*SEEDS, "watch")
     ]
@@ -207,6 +207,7 @@ def pytest(machine, arguments, jobs=1, log=subprocess.DEVNULL):
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "junit.xml"
         command = [machine.python(), "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider"]
+        command += ["--continue-on-collection-errors"]
         command += ["--junitxml", str(report), "-o", "junit_family=xunit1"]
         command += ["-n", str(jobs), "--dist", "loadfile"] if jobs > 1 else []
         environment = {**os.environ, **machine.environment}

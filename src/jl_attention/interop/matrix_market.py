@@ -169,7 +169,7 @@ def _cleaned(body):
 
 def _check_numbers(numbers, header, content, start):
     """Refuse anything but lines of numbers, as many as announced."""
-    kinds = np.frombuffer((b"\n" + numbers[:-1]).translate(_KINDS), dtype=np.uint8)
+    kinds = np.frombuffer((b"\n" + numbers).translate(_KINDS), dtype=np.uint8)
     marks = (8 * kinds[:-1] + kinds[1:]).tobytes().translate(_MARKS)
     lines = marks.count(b"l")
     words = lines + marks.count(b"w")
