@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, special, stats
 
+import jl_attention as jla
 from jl_attention.errors import ParameterError
 from jl_attention.theory import frames
 
@@ -147,6 +148,45 @@ def test_failure_probability():
     assert frames.failure_probability(1, 1, 1) == 0
     # Rows of all tokens leak nowhere; those one token shorter are the worst.
     assert frames.failure_probability(7, 9, 9, codes="unit", leak=0.1) == 1
+
+
+@pytest.mark.parametrize("codes", frames.CODES)
+@pytest.mark.parametrize("dim", [20, 120, 299])
+def test_rows_of_one_pattern_add_up(codes, dim):
+    rng = np.random.default_rng(0)
+    counts = rng.choice([1, 3, 4, 300], 200)
+    theta, weights = rng.uniform(0.1, 0.7, 200), rng.integers(1, 9, 200)
+    some = counts < 300
+    tails = frames.off_support_tail(dim, 300, counts[some], theta[some], codes)
+    expected = np.log(np.sum(weights[some] * (300 - counts[some]) * tails))
+    actual = frames.log_expected_leaks_for_rows(dim, 300, counts, theta, codes, weights)
+    assert actual == pytest.approx(expected, rel=1e-7)
+    assert frames.log_expected_leaks_for_rows(dim, 300, [300], [0.4], codes) == -np.inf
+
+
+def test_methods_know_their_codes():
+    target = jla.targets.row_sparse(300, 4, max_ratio=20.0, rng=0)
+    dims = {}
+    for codes in ("gaussian", "tight", "orthogonal", "unit"):
+        method = jla.methods.Interpolate(codes)
+        dims[codes] = dim = jla.required_dim_for_target(target, method)
+        B = jla.logits.target_logits(target, 3 * math.log(100))
+        norms = jla.logits.row_norms(B)
+        if codes == "unit":
+            norms = 2 * B.toarray().max(axis=1)
+        law = "tight" if codes == "orthogonal" else codes
+        for m, fails in ((dim, False), (dim - 1, True)):
+            theta = 2 * math.log(100) / norms
+            log_leaks = frames.log_expected_leaks_for_rows(m, 300, np.full(300, 4), theta, law)
+            assert (log_leaks > math.log(0.01)) == fails
+        assert jla.required_dim(256, 4, codes=codes) == frames.required_dim(256, 4, codes=law)
+        chance = jla.failure_probability(200, 256, 4, codes=codes)
+        assert chance == pytest.approx(frames.failure_probability(200, 256, 4, codes=law), rel=1e-9)
+    assert dims["tight"] == dims["orthogonal"] < 300 < dims["gaussian"]
+    closed = jla.required_dim(256, 4, codes="tight", bound="closed_form")
+    assert closed == jla.required_dim(256, 4, bound="closed_form")
+    with pytest.raises(ParameterError, match="closed_form"):
+        jla.required_dim(256, 4, codes="unit", bound="closed_form")
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,18 @@
 """The committed tables of chapter 14: a slice of each is recomputed."""
 
-import csv
-
 import pytest
 from toc import ROOT
 
 from jl_attention.workloads import backends
 from jl_attention.workloads.edges import EDGES
 from jl_attention_book import edge_table, presses, scoreboard
+from jl_attention_book.tables import read_table
 
 RESULTS = ROOT / "book" / "results"
 
 
-def table(name):
-    with (RESULTS / name).open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+def table(name, **wanted):
+    return read_table(RESULTS / name, **wanted)
 
 
 def test_the_scoreboard_is_whole():
@@ -29,10 +27,7 @@ def test_the_scoreboard_is_whole():
 
 @pytest.mark.parametrize(("pattern", "geometry"), [("needles", "smooth"), ("mid_prompt", "random")])
 def test_a_slice_of_the_scoreboard(pattern, geometry):
-    problem = ("4096", pattern, geometry)
-    committed = [
-        r for r in table("selectors.csv") if (r["length"], r["pattern"], r["geometry"]) == problem
-    ]
+    committed = table("selectors.csv", length="4096", pattern=pattern, geometry=geometry)
     for found, row in zip(scoreboard.solve(4096, pattern, geometry), committed, strict=True):
         assert found["method"] == row["method"]
         for name in ("leak", "recall", "mass", "output_error", "pairs"):
@@ -69,11 +64,10 @@ def test_the_table_of_presses_is_whole():
 
 def test_a_slice_of_the_presses():
     pytest.importorskip("kvpress")
-    problem = ("asked at the end", "random")
+    name, geometry = problem = ("asked at the end", "random")
     committed = {
         (r["press"], r["kept"]): float(r["recall"])
-        for r in table("presses.csv")
-        if (r["workload"], r["geometry"]) == problem
+        for r in table("presses.csv", workload=name, geometry=geometry)
     }
     for row in presses.solve(*problem, presses=("SnapKVPress", "TOVAPress"), shares=(0.25,)):
         expected = committed[row["press"], row["kept"]]

@@ -8,6 +8,7 @@ from .interop.files import (
     read_matrix,
     read_target,
     save,
+    write_target,
 )
 from .interop.torch import to_torch
 
@@ -20,4 +21,5 @@ __all__ = [
     "read_target",
     "save",
     "to_torch",
+    "write_target",
 ]

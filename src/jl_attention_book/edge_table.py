@@ -5,13 +5,12 @@
 """
 
 import argparse
-import csv
 import math
-import os
-import tempfile
 
 from jl_attention.workloads import backends
 from jl_attention.workloads.edges import EDGES, TOLERANCE, edge_case
+
+from .tables import write_table
 
 LONG = 131_072
 """Tokens of the case that needs many of them; the others have 256."""
@@ -49,12 +48,7 @@ def main(arguments=None):
     parser.add_argument("-o", "--output", required=True, help="the table, written atomically")
     options = parser.parse_args(arguments)
     rows = solve()
-    folder = os.path.dirname(os.path.abspath(options.output))
-    with tempfile.NamedTemporaryFile("w", dir=folder, newline="", delete=False) as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(file.name, options.output)
+    write_table(options.output, rows)
 
 
 if __name__ == "__main__":

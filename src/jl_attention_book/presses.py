@@ -8,14 +8,13 @@ whose attention is known, and what it leaves in the cache can be compared with t
 """
 
 import argparse
-import csv
-import os
-import tempfile
 from itertools import product
 
 import numpy as np
 
 from jl_attention.workloads import make, score
+
+from .tables import write_table
 
 LENGTH, HEAD_DIM, HEADS, SEED = 2048, 128, 4, 0
 ROPE_THETA = 10_000.0
@@ -184,12 +183,7 @@ def main(arguments=None):
     parser.add_argument("-o", "--output", required=True, help="the table, written atomically")
     options = parser.parse_args(arguments)
     rows = [row for problem in product(WORKLOADS, GEOMETRIES) for row in solve(*problem)]
-    folder = os.path.dirname(os.path.abspath(options.output))
-    with tempfile.NamedTemporaryFile("w", dir=folder, newline="", delete=False) as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(file.name, options.output)
+    write_table(options.output, rows)
 
 
 if __name__ == "__main__":

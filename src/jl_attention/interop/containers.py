@@ -115,8 +115,13 @@ def write_arrays(path, arrays, text):
         # Arrays that are not C-contiguous would be scrambled.
         contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         write = library.save(contiguous, metadata={"jl_attention": text})
+    write_content(path, write)
+
+
+def write_content(path, content):
+    """Write as `write_atomically`, or raise `FileError`."""
     try:
-        write_atomically(path, write)
+        write_atomically(path, content)
     except OSError as error:
         raise FileError(f"{path}: cannot be written: {reason(error)}") from None
 

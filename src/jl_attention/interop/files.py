@@ -35,6 +35,7 @@ from .containers import (
     read_safetensors,
     suffix_of,
     write_arrays,
+    write_content,
 )
 from .matrix_market import read_matrix_market
 
@@ -48,6 +49,7 @@ __all__ = [
     "read_matrix",
     "read_target",
     "save",
+    "write_target",
 ]
 
 FORMAT = "jl-attention 2"
@@ -177,10 +179,10 @@ def _read_npz(content, max_bytes, array):
     archive = NpzArchive(content, max_bytes)
     if "settings" in archive:
         raise FileError("it is a construction, not a target")
-    if {"format", "shape", "data"} <= archive.keys():
-        return _scipy_matrix(archive)
     if {"coords", "shape", "data"} <= archive.keys():
         return _pydata_matrix(archive)
+    if {"format", "shape", "data"} <= archive.keys() and "compressed_axes" not in archive:
+        return _scipy_matrix(archive)
     found = {}
     for indptr in (name for name in archive if name.endswith("indptr")):
         prefix = indptr.removesuffix("indptr")
@@ -307,6 +309,42 @@ _TARGET_READERS = {
     ".safetensors": _read_safetensors,
 }
 _PACKED = {".mtx.gz": ".mtx", ".mtx.bz2": ".mtx"}
+
+
+def write_target(path, target):
+    """Write a target to a file that `read_target` reads, atomically.
+
+    Parameters
+    ----------
+    path : str or path
+        ``.npz`` as SciPy's, ``.mtx``, or ``.npy`` with a dense matrix.
+    target : array_like or sparse array, shape (L, L)
+        Right-stochastic, see `targets.check_target`.
+
+    Raises
+    ------
+    FileError
+        Another suffix, or a directory that does not exist or cannot be written to.
+    TargetError
+        It is not right-stochastic.
+    """
+    suffix = suffix_of(path, None, _TARGET_WRITERS)
+    target, content = targets.check_target(target), io.BytesIO()
+    _TARGET_WRITERS[suffix](content, target)
+    write_content(path, content.getbuffer())
+
+
+def _write_mtx(file, target):
+    from scipy.io import mmwrite
+
+    mmwrite(file, target, precision=17, symmetry="general")
+
+
+_TARGET_WRITERS = {
+    ".npz": sparse.save_npz,
+    ".mtx": _write_mtx,
+    ".npy": lambda file, target: np.save(file, target.toarray()),
+}
 
 
 # --- Constructions -------------------------------------------------------------------------------

@@ -57,6 +57,10 @@ class MaxMargin(Method):
         """Return log(1/eps2) and a little."""
         return exact_gap_scale(leak)
 
+    def largest_logit(self, asked):
+        """Return None: only the gap is chosen."""
+        return None
+
     def least_dim(self, row_nnz):
         """Return 1."""
         return np.ones_like(row_nnz)

@@ -33,8 +33,14 @@ from .tails import student_log_tail
 
 CODES = ("gaussian", "tight", "unit")
 
-NEGLIGIBLE = 45.0
+NEGLIGIBLE = 50.0
 """Integrals end where the integrand has fallen by the factor exp(-NEGLIGIBLE)."""
+
+NODES = 321
+"""Nodes of the trapezoidal rule."""
+
+INTERPOLATED = 20
+"""Tails computed for the rows of one support size; the others are interpolated."""
 
 FARTHEST = 400.0
 """Peaks are looked for in [-FARTHEST, FARTHEST], on the logistic scale."""
@@ -182,6 +188,61 @@ def log_expected_leaks(dim, length, row_nnz, theta, codes="gaussian"):
     return log_of(length * (length - 1.0)) + tail
 
 
+def log_expected_leaks_for_rows(dim, length, counts, theta, codes="gaussian", weights=None):
+    """Return log of the expected number of entries that leak, for the rows of one pattern.
+
+    The sum of (L - |S_i|) times the tail over the rows i.
+
+    Parameters
+    ----------
+    dim, length : int
+        m and L.
+    counts : array_like of int, shape (n,)
+        |S_i|, at most L.
+    theta : array_like, shape (n,)
+        The rise that each row allows, by ||b_i||; for "unit" by sqrt(|S_i|) max b_i.
+    codes : {"gaussian", "tight", "unit"}, optional
+    weights : array_like, shape (n,), optional
+        How often each row counts.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ParameterError
+        An argument is out of range.
+
+    Notes
+    -----
+    Costs one quadrature a row, or `INTERPOLATED` for all rows of one size: the log tail is a smooth
+    function of log theta, and interpolated at Chebyshev points.
+    """
+    counts, theta = np.broadcast_arrays(counts, np.asarray(theta, dtype=float))
+    weights = np.ones(counts.shape) if weights is None else np.asarray(weights, dtype=float)
+    logs = [-np.inf]
+    for size in np.unique(counts[counts < length]):
+        rows = counts == size
+        tails = _log_tails(dim, length, int(size), theta[rows], codes)
+        logs.append(np.log(length - size) + log_sum(np.log(weights[rows]) + tails))
+    return float(log_sum(np.array(logs)))
+
+
+def _log_tails(dim, length, row_nnz, theta, codes):
+    """Return the log tails of many theta for one support size."""
+    low, high = np.log(theta.min()), np.log(theta.max())
+    if len(theta) <= INTERPOLATED or high - low < 1e-12:
+        return off_support_log_tail(dim, length, row_nnz, theta, codes)
+    nodes = np.polynomial.chebyshev.chebpts1(INTERPOLATED)
+    at = np.exp(low + (high - low) * (nodes + 1) / 2)
+    values = off_support_log_tail(dim, length, row_nnz, at, codes)
+    if not np.isfinite(values).all():
+        return off_support_log_tail(dim, length, row_nnz, theta, codes)
+    fit = np.polynomial.chebyshev.chebfit(nodes, values, INTERPOLATED - 1)
+    return np.polynomial.chebyshev.chebval(2 * (np.log(theta) - low) / (high - low) - 1, fit)
+
+
 def failure_probability(
     dim, length, row_nnz, max_ratio=1.0, leak=0.01, logit_scale=None, codes="tight"
 ):
@@ -307,36 +368,35 @@ def _log_mean_cap(dim, factor, largest, log_density):
     x lies in (0, largest) and has `log_density` with respect to log x. On the logistic scale,
     x = end/(1 + e^-v) with end = min(largest, 1/factor), both ends of the integral are at
     infinity, where the integrand falls exponentially: the trapezoidal rule is exact up to
-    rounding. First find the peak, then how far to go on either side.
+    rounding. First find, with a bound of the cap, the peak and how far to go on either side.
     """
     log_factor = np.log(factor)
     capped = factor * largest >= 1
     log_end = np.where(capped, -log_factor, np.log(largest))
 
-    def integrand(v):
+    def integrand(v, log_cap):
         log_share, log_rest = -np.logaddexp(0, -v), -np.logaddexp(0, v)
         log_x = log_end + log_share
         log_square = np.minimum(log_factor + log_x, -1e-300)
         # 1 - s^2 of the cap: known without cancellation where x reaches the largest cap
         log_below = np.where(capped, log_rest, _log_one_minus_exp(log_square))
-        log_cap = _log_cap(dim, log_square, log_below)
-        return log_density(log_x, log_rest) + log_rest + log_cap
+        return log_density(log_x, log_rest) + log_rest + log_cap(dim, log_square, log_below)
 
     low, high = np.full(factor.shape, -FARTHEST), np.full(factor.shape, FARTHEST)
     columns = np.arange(factor.size)
     for _ in range(5):
         v = np.linspace(low, high, 33)
-        best = np.argmax(integrand(v), axis=0)
+        best = np.argmax(integrand(v, _log_cap_bound), axis=0)
         low, high = v[np.maximum(best - 1, 0), columns], v[np.minimum(best + 1, 32), columns]
     peak = (low + high) / 2
-    top = integrand(peak)
-    distance = 2.0 ** np.arange(-16, 10, 0.5)[:, None]
+    least = integrand(peak, _log_cap_bound) - NEGLIGIBLE
+    distance = 2.0 ** np.arange(-16, 9.25, 0.25)[:, None]
     left, right = (
-        distance[np.argmax(integrand(peak + side * distance) < top - NEGLIGIBLE, axis=0), 0]
+        distance[np.argmax(integrand(peak + side * distance, _log_cap_bound) < least, axis=0), 0]
         for side in (-1, 1)
     )
-    v = np.linspace(peak - left, peak + right, 257)
-    return log_sum(integrand(v)) + np.log((left + right) / 256)
+    v = np.linspace(peak - left, peak + right, NODES)
+    return log_sum(integrand(v, _log_cap)) + np.log((left + right) / (NODES - 1))
 
 
 def _log_cap(dim, log_square, log_rest):
@@ -344,6 +404,11 @@ def _log_cap(dim, log_square, log_rest):
     ratio = np.exp((log_square - log_rest) / 2)  # u_1/sqrt(1 - u_1^2) is t_nu/sqrt(nu)
     log_cap = student_log_tail(np.maximum(dim - 1.0, 1.0), ratio)
     return np.where(dim == 1, np.log(0.5), log_cap)
+
+
+def _log_cap_bound(dim, log_square, log_rest):
+    """Return the bound log (1 - s^2)^((n-1)/2): as good where only the shape matters."""
+    return (dim - 1) / 2 * log_rest
 
 
 def _log_one_minus_exp(log_x):

@@ -31,6 +31,9 @@ from .tails import NEGLIGIBLE
 GRID = 513
 """Points on which the peak of an integrand is looked for."""
 
+TINY = 1e-300
+"""In place of a product that underflows to 0."""
+
 ROUNDING = 1e-12
 """Relative distance from the edge of the support within which a tail counts as empty."""
 
@@ -116,6 +119,7 @@ def inner_product_tail(dim_out, dim_in, epsilon, correlation, side="two-sided"):
 
     >>> round(float(inner_product_tail(64, 128, 0.25, 0.0)), 5)
     0.00413
+    >>> from jl_attention.theory import inner_products
     >>> round(float(inner_products.inner_product_tail(64, 0.25, 0.0)), 5)
     0.04633
     """
@@ -128,10 +132,11 @@ def inner_product_log_tail(dim_out, dim_in, epsilon, correlation, side="two-side
     m, n = _check_dims(dim_out, dim_in, 3)
     eps = check_array("epsilon", epsilon, above=0)
     rho = check_array("correlation", correlation, at_least=-1, at_most=1)
-    logs = [
-        _log_upper(m, n, eps, rho) if side != "lower" else -np.inf,
-        _log_upper(m, n, eps, -rho) if side != "upper" else -np.inf,
-    ]
+    with np.errstate(divide="ignore"):  # np.vectorize reports what its function ignored
+        logs = [
+            _log_upper(m, n, eps, rho) if side != "lower" else -np.inf,
+            _log_upper(m, n, eps, -rho) if side != "upper" else -np.inf,
+        ]
     return np.minimum(np.logaddexp(*logs), 0.0)[()]
 
 
@@ -153,7 +158,7 @@ def _log_upper(m, n, eps, rho):
     def log_integrand(v):
         """Return the log-density of v = log(a/(1-a)) times the share of the cap."""
         a, b = special.expit(v), special.expit(-v)
-        height = (level - rho * a) / np.sqrt((1 - rho**2) * a * b)
+        height = (level - rho * a) / np.sqrt((1 - rho**2) * np.maximum(a * b, TINY))
         density = shapes[0] * special.log_expit(v) + shapes[1] * special.log_expit(-v)
         return density - log_beta + _log_cap(n - 1, height)
 

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.optimize import nnls
 from scipy.special import softmax
 
-from ..errors import ConstructionError, ParameterError, check_choice, check_int, check_real
+from ..errors import ConstructionError, ParameterError, check_choice, check_int, check_real, require
 from ..logits import target_logits
 from ..methods import interpolating_queries
 from . import certificate, storage
@@ -181,15 +181,10 @@ class Workload:
 
         Raises
         ------
-        ImportError
+        MissingExtraError
             PyTorch is not installed (extra ``torch``).
         """
-        try:
-            import torch
-        except ImportError:
-            raise ImportError(
-                "PyTorch is not installed: pip install 'jl-attention[torch]'"
-            ) from None
+        torch = require("torch", "torch")
         return {
             name: torch.tensor(array[None], dtype=dtype, device=device)
             for name, array in (("Q", self.Q), ("K", self.K))
