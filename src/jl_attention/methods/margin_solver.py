@@ -43,9 +43,6 @@ from .least_distance import (
     rounding,
 )
 
-TOLERANCE = 1e-9
-"""Accepted violation of the gap, relative to it; rounding of the longest queries comes on top."""
-
 RANK = 1e-12
 """Singular values of the support's differences below this, relative to the largest, are zero."""
 
@@ -315,7 +312,7 @@ class _Problem:
         queries, failed = np.full((n, dim), np.nan), {}
         error = np.abs(np.einsum("nsm,nm->ns", D, p) - values).max(axis=1)
         length = np.linalg.norm(p, axis=1)
-        reachable = (error <= TOLERANCE + rounding(dim, length)) & (length <= LONGEST)
+        reachable = (error <= CERTAIN + rounding(dim, length)) & (length <= LONGEST)
         for row in np.nonzero(~reachable)[0]:
             failed[int(row)] = self._dependency(support[row], D[row], values[row], p[row])
 
@@ -346,8 +343,9 @@ class _Problem:
     def _exchange(self, competing, rows, ranking, at):
         """Exchange many active tokens at once; return the queries where it comes to rest, or NaN.
 
-        All negative multipliers leave and the worst violators enter, until there are neither: a
-        handful of small linear systems a row. It need not come to rest, and then has found nothing.
+        All negative multipliers leave and the worst violators enter, until there are neither: the
+        primal-dual active set strategy (Hintermueller, Ito and Kunisch 2002), a handful of small
+        linear systems a row. It need not come to rest, and then has found nothing.
         """
         (n, fixed, dim) = rows.equalities.shape
         result, left = np.full((n, dim), np.nan), np.arange(n)
@@ -396,7 +394,7 @@ class _Problem:
             violators = competing.violators(search.queries, at[left])
             worst = np.zeros(len(left))
             np.maximum.at(worst, violators[0], violators[2])
-            allowed = TOLERANCE + rounding(dim, np.linalg.norm(search.queries, axis=1))
+            allowed = CERTAIN + rounding(dim, np.linalg.norm(search.queries, axis=1))
             done = sound & (outcome == SOLVED) & (worst <= allowed)
             result[left[done]] = search.queries[done]
             going = np.nonzero(~done & (outcome == SOLVED))[0]
@@ -409,7 +407,7 @@ class _Problem:
     def _dependency(self, support, D, values, p):
         """Return the certificate of ratios out of reach: a dependency that the values break."""
         left = values - D @ p
-        if np.abs(left).max() <= TOLERANCE + rounding(len(p), np.linalg.norm(p)):
+        if np.abs(left).max() <= CERTAIN + rounding(len(p), np.linalg.norm(p)):
             left = np.linalg.lstsq(D.T, p, rcond=None)[0]  # p exists, but is too long
         left[values.argmin()] -= left.sum()
         left /= left[left > 0].sum()
