@@ -2,10 +2,11 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.colors import to_rgba
 from scipy import stats
 
 from jl_attention import concentration
-from jl_attention_book.figures import COLORS, SIZES
+from jl_attention_book.figures import COLORS, SIZES, show_matrix
 
 
 def clopper_pearson(hits, draws, level=0.95):
@@ -234,4 +235,152 @@ def dimension_against_length(lengths, gaussian, orthogonal, rule):
     ax.text(lengths[1] * 1.15, 0.8 * orthogonal[1], "orthogonal", color=COLORS["exact"])
     ax.text(lengths[5], 1.35 * lengths[5], "$m = L$", color="#555555", ha="right")
     ax.set(xlabel="$L$", ylabel="$m$", ylim=(20, 2000))
+    plt.show()
+
+
+# --- Chapters 4 to 6 -------------------------------------------------------------------------
+
+
+def successes(dims, shares, draws, promised, length):
+    """Draw the share of draws that meet a precision against m, and what theorems ask for.
+
+    Parameters
+    ----------
+    dims : ndarray
+    shares : dict of str to ndarray
+        Successes, of `draws`, for each kind of projection.
+    draws : int
+    promised : dict of str to int
+    length : int
+        L, where an exact factorisation is free.
+    """
+    _, ax = plt.subplots(figsize=SIZES["single"])
+    for (label, hits), (color, at, side) in zip(
+        shares.items(), (("measured", 0.45, "left"), ("exact", 0.6, "right")), strict=True
+    ):
+        share = hits / draws
+        ends = clopper_pearson(hits, draws)
+        ax.errorbar(dims, share, abs(ends - share), fmt="o-", ms=4, color=COLORS[color])
+        where = np.interp(at, share, dims)
+        shift = 1.05 if side == "left" else 0.95
+        ax.text(where * shift, at, label, color=COLORS[color], ha=side)
+    for (label, m), height in zip(promised.items(), (0.55, 0.3, 0.05), strict=False):
+        ax.axvline(m, color=COLORS["theory"], lw=1.2)
+        ax.text(m * 0.97, height, label, color=COLORS["theory"], ha="right", va="bottom")
+    right = 1.15 * max(promised.values())
+    ax.axvspan(length, right, color=COLORS["forbidden"], alpha=0.3, lw=0)
+    ax.text(length * 1.05, 0.98, "$m \\geq L$", color="#555555", va="top")
+    ax.set(xscale="log", xlabel="query dimension $m$", ylabel="share of successes")
+    ax.set(xlim=(dims[0] * 0.9, right), ylim=(-0.03, 1.03))
+    ticks = [200, 500, 1000, 2000]
+    ax.set_xticks(ticks, [str(tick) for tick in ticks])
+    ax.minorticks_off()
+    plt.show()
+
+
+def target_beside_attention(target, attention, corner=40):
+    """Draw a corner of a target, of the attention matrix, and both rows' weights in order.
+
+    Parameters
+    ----------
+    target, attention : ndarray, shape (n, L)
+        Some rows of A and of M.
+    corner : int, optional
+    """
+    fig, axes = plt.subplots(1, 3, figsize=(6.4, 2.5), width_ratios=[1, 1, 1.25])
+    for ax, rows, title in ((axes[0], target, "target $A$"), (axes[1], attention, "attention $M$")):
+        show_matrix(ax, rows[:corner, :corner], title=title, vmax=0.5)
+    for rows, color, label in ((target, "target", "$A$"), (attention, "measured", "$M$")):
+        mass = np.cumsum(np.sort(rows, axis=1)[:, ::-1], axis=1).mean(axis=0)
+        axes[2].semilogx(np.arange(1, len(mass) + 1), mass, color=COLORS[color])
+        middle = len(mass) // 8
+        axes[2].text(middle, mass[middle] - 0.02, label, color=COLORS[color], va="top")
+    axes[2].set(xlabel="largest entries", title="their mass", ylim=(0, 1.05))
+    fig.get_layout_engine().set(wspace=0.08)
+    plt.show()
+
+
+def fixed_module():
+    """Draw the fixed parameters: two blocks that pick queries and keys out of the input."""
+    _, axes = plt.subplots(2, 1, figsize=(6.0, 4.2))
+    for ax, names, result, color in (
+        (axes[0], ("$I$", "$0$"), "$X_1$", "theory"),
+        (axes[1], ("$0$", "$I$"), "$X_2$", "measured"),
+    ):
+        blocks = [
+            ((0, 0), 2, "$X_1$", ("theory", 0.35)),
+            ((1.4, 0), 2, "$X_2$", ("measured", 0.35)),
+            ((3.6, 1.1), 1.4, names[0], ("ink", 0.12 * (names[0] == "$I$"))),
+            ((3.6, -0.3), 1.4, names[1], ("ink", 0.12 * (names[1] == "$I$"))),
+            ((6.2, 0), 2, result, (color, 0.35)),
+        ]
+        for (x, y), height, label, (shade, alpha) in blocks:
+            face = to_rgba(COLORS[shade], alpha)
+            ax.add_patch(plt.Rectangle((x, y), 1.4, height, fc=face, ec=COLORS["ink"]))
+            ax.text(x + 0.7, y + height / 2, label, ha="center", va="center", fontsize=13)
+        which = "Q" if result == "$X_1$" else "K"
+        ax.text(3.2, 1, r"$\cdot$", ha="center", va="center", fontsize=16)
+        ax.text(5.6, 1, "=", ha="center", va="center", fontsize=14)
+        ax.text(1.4, 2.25, "$X$: $L \\times 2m$", ha="center")
+        ax.text(4.3, 2.65, f"$m^{{-1/4}} W_{which}$: $2m \\times m$", ha="center")
+        ax.text(6.9, 2.25, "queries" if which == "Q" else "keys", ha="center")
+        ax.set(xlim=(-0.1, 7.8), ylim=(-0.4, 3.1), aspect="equal")
+        ax.axis("off")
+    plt.show()
+
+
+def families(targets, logits, corner=40):
+    """Draw a corner of several targets, and below each the logits of its construction.
+
+    Parameters
+    ----------
+    targets, logits : dict of str to ndarray, shape (n, L)
+    corner : int, optional
+    """
+    _, axes = plt.subplots(2, len(targets), figsize=(6.4, 2.9))
+    for column, (name, target) in zip(axes.T, targets.items(), strict=True):
+        show_matrix(column[0], target[:corner, :corner], title=name, vmax=0.5)
+        show_matrix(column[1], logits[name][:corner, :corner])
+    for ax, label in zip(axes[:, 0], ("target $A$", r"logits $\Lambda$"), strict=True):
+        ax.set_ylabel(label)
+    plt.show()
+
+
+def side_by_side(matrices):
+    """Draw matrices beside each other, each with its own colour bar: {title: matrix}."""
+    fig, axes = plt.subplots(1, len(matrices), figsize=(6.4, 6.4 / len(matrices)))
+    for ax, (title, matrix) in zip(axes, matrices.items(), strict=True):
+        bar = fig.colorbar(show_matrix(ax, matrix, title=title), ax=ax, shrink=0.75)
+        bar.outline.set_linewidth(0.5)
+    plt.show()
+
+
+def error_against_dim(dims, errors, tolerance, length):
+    """Draw the largest logit error against m, for several kinds of projection.
+
+    Parameters
+    ----------
+    dims : ndarray
+    errors : dict of str to ndarray
+        By kind; zeros are left out.
+    tolerance : float
+        delta.
+    length : int
+        L.
+    """
+    _, ax = plt.subplots(figsize=SIZES["single"])
+    for (kind, values), color in zip(errors.items(), ("measured", "exact"), strict=True):
+        shown = np.where(values > 0, values, np.nan)
+        ax.loglog(dims, shown, "o-", ms=4, color=COLORS[color])
+        last = np.nonzero(values > 0)[0][-1]
+        ax.annotate(
+            kind, (dims[last], values[last]), xytext=(-6, -12), textcoords="offset points",
+            color=COLORS[color], ha="right",
+        )  # fmt: skip
+    ax.axhline(tolerance, color=COLORS["theory"], lw=1.2)
+    ax.text(dims[0], tolerance * 1.08, r"tolerance $\delta$", color=COLORS["theory"])
+    ax.axvspan(length, 1.3 * dims[-1], color=COLORS["forbidden"], alpha=0.3, lw=0)
+    ax.text(length * 1.05, tolerance * 2.5, "$m \\geq L$", color="#555555")
+    ax.set(xlabel="query dimension $m$", ylabel="largest logit error")
+    ax.set(xlim=(0.9 * dims[0], 1.3 * dims[-1]))
     plt.show()

@@ -70,6 +70,7 @@ def head_queries(spec, codes, pattern, head, leak, logit_scale=None):
         return _shortest(spec, codes, pattern, head, gap, free)
     queries = np.zeros(codes.shape)
     corrected = np.zeros(len(codes), dtype=bool)
+    tried = np.zeros(len(codes), dtype=bool)
     left = np.nonzero(~free)[0]
     levels = LEVELS if spec.softcap is None else LEVELS + LOW_LEVELS
     levels = [level * gap for level in levels] if logit_scale is None else [logit_scale]
@@ -77,10 +78,13 @@ def head_queries(spec, codes, pattern, head, leak, logit_scale=None):
         tau = max(level, spec.sink_logit + gap)
         wanted = target_logits(pattern, tau)[left]
         fits = np.ones(len(left), dtype=bool)
-        if spec.softcap is not None:
-            largest = np.maximum.reduceat(wanted.data, wanted.indptr[:-1])
+        if spec.softcap is not None:  # which comes before ALiBi
+            distance = np.repeat(left, np.diff(wanted.indptr)) - wanted.indices
+            before = wanted.data + spec.slopes[head] * distance
+            largest = np.maximum.reduceat(before, wanted.indptr[:-1])
             fits = largest <= LARGEST_CAPPED * spec.softcap
         rows = left[fits]
+        tried[rows] = True
         found, more = capped_queries(
             codes,
             *_inside(spec, wanted[fits], rows, head, tau - gap),
@@ -91,10 +95,12 @@ def head_queries(spec, codes, pattern, head, leak, logit_scale=None):
         left = np.setdiff1d(left, rows[good])
         if not len(left):
             return _check_length(spec, queries, head), corrected
-    if not fits.any():
+    if not tried[left].all():
+        row = left[np.argmin(tried[left])]
         raise ConstructionError(
-            f"head {head}, row {left[0]}: softcap={spec.softcap:g} has no room for logits of "
-            f"{min(levels):.3g} and more above 0, which random codes need; ask for a larger leak"
+            f"head {head}, row {row}: softcap={spec.softcap:g} has no room for logits of "
+            f"{min(levels):.3g} and more above 0, which random codes need, and for what ALiBi "
+            "takes; ask for a larger leak"
         )
     raise _no_query(head, left, codes, gap)
 

@@ -187,6 +187,8 @@ class LeastDistance:
         """
         n, dim = self.queries.shape
         outcome, picks = np.full(n, CUT_OFF), np.zeros(n, dtype=int)
+        if not tokens.shape[1]:
+            tokens = np.full((n, 1), FREE)
         rows, search = np.arange(n), _Search(self, tokens)
         while len(rows):
             search.step()

@@ -411,8 +411,8 @@ class _Problem:
         left = values - D @ p
         if np.abs(left).max() <= TOLERANCE + rounding(len(p), np.linalg.norm(p)):
             left = np.linalg.lstsq(D.T, p, rcond=None)[0]  # p exists, but is too long
-        left /= np.abs(left).sum()
         left[values.argmin()] -= left.sum()
+        left /= left[left > 0].sum()
         return self._accepted(np.array([], dtype=int), np.array([]), support, left, values)
 
     def _combination(self, competitors, weights, support, values):

@@ -21,7 +21,7 @@ Unit codes have the directions of Gaussian ones, but not their law: for them p i
 """
 
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 
 from ..errors import ParameterError, check_array, check_choice, check_real
 from .search import doubling_search, log_binomial, log_sum
@@ -430,6 +430,8 @@ def _threshold(length, row_nnz):
 
     def slope(t):  # half the derivative, k t - n E max(X - t, 0)
         return k * t - n * (_density(t) - t * special.ndtr(-t))
+
+    from scipy import optimize  # slow to import, and only this needs it
 
     t = optimize.brentq(slope, 0, 40, xtol=1e-13)
     psi = (1 + t**2) * special.ndtr(-t) - t * _density(t)
