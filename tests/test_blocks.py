@@ -480,6 +480,11 @@ def test_alibis_price():
     capped = block(alibi=(0.5, 0.25), softcap=7.0)
     with pytest.raises(jla.ConstructionError, match="= 4.605 and 10 for ALiBi, but with softcap=7"):
         blocks.compile(capped, few()[::-1])
+    roomier = block(alibi=(0.5, 0.25), softcap=8.0)  # not forbidden, and still too tight
+    with pytest.raises(jla.ConstructionError, match="softcap=8 has no room .* what ALiBi"):
+        blocks.compile(roomier, few()[::-1])
+    enough = blocks.compile(block(alibi=(0.5, 0.25), softcap=30.0), few()[::-1], rng=0)
+    assert shows(enough)
     compiled = blocks.compile(spec, few()[::-1], rng=0)
     plain = dataclasses.replace(compiled, spec=dataclasses.replace(spec, alibi=False))
     z = plain.logits(0)

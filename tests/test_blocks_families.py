@@ -193,7 +193,7 @@ def test_the_command_writes_what_compile_returns(run):
     assert json.loads(json.dumps(result))["heads"][0]["leak"] <= 0.01
     assert "2 of 2 query heads on 1 key heads, L = 48, 64 of 64 coordinates" in text
     load = pytest.importorskip("safetensors.numpy").load_file
-    spec = blocks.from_config(json.loads(open("config.json").read()))
+    spec = blocks.from_config(commands.read_config("config.json"))
     wanted = [patterns.causal_window(48, 2, max_ratio=3.0, rng=0), np.eye(48)]
     same = blocks.compile(spec, wanted, rng=3, dtype=np.float32)
     stored = load("out.safetensors")

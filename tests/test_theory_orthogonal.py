@@ -59,12 +59,22 @@ def test_the_exact_law_is_a_known_number():
     # By hand: n = 4, m = 2, rho = 0. (m/n) <Px,Py> = sqrt(a(1-a)) u with a uniform on [0, 1] and
     # u uniform on [-1, 1], so P(sqrt(a(1-a)) u > s) is an integral over a between the roots of
     # a(1-a) = s^2 of (1 - s/sqrt(a(1-a)))/2, that is r/2 - s arcsin(r), r = sqrt(1 - 4 s^2).
-    s = 0.2
-    r = np.sqrt(1 - 4 * s**2)
-    expected = r / 2 - s * np.arcsin(r)
-    assert orthogonal.inner_product_tail(2, 4, 2 * s, 0.0, "upper") == pytest.approx(
-        expected, rel=1e-6
-    )
+    for s in (0.2, 0.45, 0.4999):
+        r = np.sqrt(1 - 4 * s**2)
+        expected = r / 2 - s * np.arcsin(r)
+        tail = orthogonal.inner_product_tail(2, 4, 2 * s, 0.0, "upper")
+        assert tail == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_law_is_there_up_to_the_edge_of_its_support():
+    # The cap is not empty on an interval of a that is far narrower than its law.
+    dims = np.arange(1, 32)
+    logs = orthogonal.inner_product_log_tail(dims[:, None], 32, 0.3, [1.0, 0.5, 0.0, -0.5, -0.99])
+    assert not np.isnan(logs).any()
+    assert (np.diff(logs, axis=0)[np.isfinite(logs[1:])] < 0.5).all()
+    # 16/24 (0.6 + 0.6) is the largest value there is, (1 + 0.6)/2.
+    assert orthogonal.inner_product_log_tail(16, 24, 0.6, 0.6, "upper") == -np.inf
+    assert -130 < orthogonal.inner_product_log_tail(10, 20, 1 - 1e-6, 0.0, "upper") < -125
 
 
 @pytest.mark.parametrize("rho", [1.0, -1.0])

@@ -251,7 +251,8 @@ def column_counts(target):
 def row_ratios(target):
     """Return max/min over the nonzeros of each row of a checked target, shape (L,)."""
     start = target.indptr[:-1]
-    return np.maximum.reduceat(target.data, start) / np.minimum.reduceat(target.data, start)
+    with np.errstate(over="ignore"):
+        return np.maximum.reduceat(target.data, start) / np.minimum.reduceat(target.data, start)
 
 
 # --- From graphs, masks and dense attention ------------------------------------------------------

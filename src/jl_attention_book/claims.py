@@ -186,6 +186,29 @@ def check(claim_id, *, measured, bound, relation="<="):
     return record
 
 
+def refuse(claim_id, *, measured, bound, relation="<=", planted):
+    """Show that a check can fail: make it on a planted bug, and print that it was refused.
+
+    Parameters
+    ----------
+    claim_id, measured, bound, relation
+        As in `check`.
+    planted : str
+        The bug, in a few words.
+
+    Raises
+    ------
+    ClaimError
+        The check holds in spite of the bug.
+    """
+    record = Record(
+        claim_id, check_real("measured", measured), relation, check_real("bound", bound)
+    )
+    if claim_id not in CLAIMS or record.holds:
+        raise ClaimError(f"{record}; planted: {planted}")
+    print(f"[{claim_id}] planted, {planted}: {record.measured:.3g}, refused")
+
+
 LINE = re.compile(
     r"^\[(?P<id>[^\]]+)\] measured (?P<measured>\S+) (?P<relation>[<>]=?) (?P<bound>\S+) bound: "
     r"holds \(slack [^)]+\)$",

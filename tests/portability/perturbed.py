@@ -9,7 +9,7 @@ own way. `install` decides them at random, so that whatever reaches an output is
   singular or eigenvalues, rounding in the values;
 - solutions (`solve`, `inv`, `lstsq`, `cholesky`, triangular solves, linear programs): rounding;
 - sorts that do not promise an order among equal keys: a random order;
-- in the package and in the notebooks' cells, by rewriting their syntax trees: relative noise of
+- in the package, its tests and the notebooks' cells, by rewriting their syntax trees: noise of
   1e-13 in the results of ``@``, `dot`, `einsum`, `sum`, `mean`, `norm` and of a few ulps in those
   of `exp`, `log` and their like. Integers in floating point are left alone: adding them is exact.
 
@@ -38,6 +38,9 @@ import scipy.sparse.linalg
 
 PACKAGES = ("jl_attention", "jl_attention_book")
 """Whose source is rewritten."""
+
+PYTEST, IPYTHON = "_pytest.assertion.rewrite", "IPython.core.interactiveshell"
+"""Where test modules and cells are compiled; they are rewritten too."""
 
 NOISE = 1e-13
 """Relative noise in sums of products."""
@@ -96,29 +99,42 @@ class Machine:
     def __init__(self, seed, watch=False):
         self.seed, self.watching = seed, watch
 
-    def noise(self, result, relative=NOISE):
-        """Return floating-point results with rounding of another order of operations."""
-        if self.watching:
+    def noise(self, result, relative=NOISE, terms=0.0):
+        """Return floating-point results with rounding of another order of operations.
+
+        `terms` is the sum of the absolute values of what was added: where terms cancel, the error
+        is theirs. What was no sum of fractions, an integer, stays.
+        """
+        if self.watching or getattr(result, "dtype", np.dtype(int)).kind != "f":
             return result
-        if hasattr(result, "tocsr") and hasattr(result, "data") and result.dtype.kind == "f":
+        if hasattr(result, "tocsr") and hasattr(result, "data"):
             result = result.copy()
             result.data = self.noise(result.data, relative)
             return result
-        if not isinstance(result, np.ndarray | np.floating) or result.dtype.kind != "f":
-            return result
         array = np.asarray(result)
-        if array.dtype.itemsize > 8 or not array.size:
+        if array.dtype.itemsize > 8:
             return result
         inexact = np.isfinite(array) & (array != np.rint(array))
-        if not inexact.any():
-            return result
         eps = float(np.finfo(array.dtype).eps)
         wide = np.where(inexact, array, 0).astype(np.float64)
-        size = max(relative, eps) * np.abs(wide)
-        if relative == NOISE:  # terms may have cancelled: an error is that of the largest
-            size += eps * np.abs(wide).max()
+        size = max(relative, eps) * np.abs(wide) + 2 * eps * np.where(inexact, terms, 0)
         noisy = np.where(inexact, wide + uniform(self.seed, wide) * size, array)
         return noisy.astype(array.dtype) if isinstance(result, np.ndarray) else type(result)(noisy)
+
+    def product(self, left, right):
+        """Return a matrix product."""
+        result = left @ right
+        if not isinstance(result, np.ndarray | np.floating):
+            return self.noise(result)
+        return self.noise(result, terms=_dense(abs(left) @ abs(right)))
+
+    def solution(self, result):
+        """Return the solution of a system: its error is that of its largest entry."""
+        if not isinstance(result, np.ndarray) or not result.size:
+            return self.noise(result)
+        axes = tuple(range(result.ndim))[-2:]
+        largest = np.abs(result).max(axis=axes, keepdims=True)
+        return self.noise(result, terms=np.where(np.isfinite(largest), largest, 0))
 
     def rounding(self, result):
         """Return the results of an elementary function, a few ulps off."""
@@ -127,12 +143,19 @@ class Machine:
     def called(self, function, *args, **kwargs):
         """Call a function that adds, or an elementary one; sums of integers are exact."""
         result = function(*args, **kwargs)
-        operand = getattr(function, "__self__", None)
-        if not hasattr(operand, "dtype"):
-            operand = args[0] if args else None
-        if isinstance(operand, int) or getattr(operand, "dtype", np.dtype(float)).kind in "biu":
+        name, owner = getattr(function, "__name__", ""), getattr(function, "__self__", None)
+        operand = owner if hasattr(owner, "dtype") else args[0] if args else 0.0
+        if getattr(operand, "dtype", np.dtype(type(operand))).kind in "biu":
             return result
-        return (self.noise if getattr(function, "__name__", "") in SUMS else self.rounding)(result)
+        if name not in SUMS:
+            return self.rounding(result)
+        terms = 0.0
+        if name in ("sum", "mean") and isinstance(operand, np.ndarray):
+            if operand is owner:
+                terms = getattr(abs(operand), name)(*args, **kwargs)
+            else:
+                terms = function(abs(operand), *args[1:], **kwargs)
+        return self.noise(result, terms=terms)
 
     def near(self, value, others, what):
         """Report a number whose neighbours read otherwise."""
@@ -324,8 +347,8 @@ def replacements(machine):
         def wrapper(*args, **kwargs):
             found = solve(*args, **kwargs)
             if isinstance(found, tuple):
-                return (machine.noise(found[0]), *found[1:])
-            return machine.noise(found)
+                return (machine.solution(found[0]), *found[1:])
+            return machine.solution(found)
 
         return wrapper
 
@@ -403,6 +426,10 @@ def replacements(machine):
     yield np, "argpartition", partition
 
 
+def _dense(array):
+    return array.toarray() if hasattr(array, "toarray") else array
+
+
 def _in_any_order(seed, find, array, axis):
     """Return indices that `find` makes of an array whose equal keys stand in a random order."""
     array = np.asarray(array)
@@ -446,7 +473,7 @@ class Rewriter(ast.NodeTransformer):
         """Rewrite ``a @ b``."""
         self.generic_visit(node)
         if isinstance(node.op, ast.MatMult) and not self.watching:
-            return self.call("noise", node, node)
+            return self.call("product", node, node.left, node.right)
         return node
 
     def visit_Call(self, node):
@@ -487,19 +514,43 @@ class Loader(importlib.machinery.SourceFileLoader):
         return compile(tree, path, "exec", dont_inherit=True)
 
 
+class Patched(importlib.machinery.SourceFileLoader):
+    """Load a module and patch what it compiles: pytest's test modules, IPython's cells."""
+
+    def exec_module(self, module):
+        """Execute the module, and patch it."""
+        super().exec_module(module)
+        rewriter = Rewriter(Loader.watching)
+        if self.name == PYTEST:
+            rewrite = module.rewrite_asserts
+
+            def rewrite_asserts(tree, source, *args):
+                rewriter.visit(tree)
+                rewrite(tree, source, *args)
+
+            module.rewrite_asserts = rewrite_asserts
+        else:
+            shell, transform = module.InteractiveShell, module.InteractiveShell.transform_ast
+            shell.transform_ast = lambda self, tree: transform(self, rewriter.visit(tree))
+
+
 class Finder:
-    """Find the package's modules as everybody does, and load them with `Loader`."""
+    """Find modules as everybody does, and load some with `Loader` or `Patched`."""
 
     @staticmethod
     def find_spec(fullname, path=None, target=None):
-        """Return the spec of a module of `PACKAGES`."""
-        if fullname.partition(".")[0] not in PACKAGES:
+        """Return the spec of a module that is rewritten or patched."""
+        if fullname.partition(".")[0] in PACKAGES:
+            kind = Loader
+        elif fullname in (PYTEST, IPYTHON):
+            kind = Patched
+        else:
             return None
         for finder in sys.meta_path:
             spec = finder is not Finder and finder.find_spec(fullname, path, target)
             if spec:
                 if isinstance(spec.loader, importlib.machinery.SourceFileLoader):
-                    spec.loader = Loader(fullname, spec.loader.path)
+                    spec.loader = kind(fullname, spec.loader.path)
                 return spec
         return None
 
@@ -523,12 +574,3 @@ def install(name):
             for name, value in list(vars(module).items()):
                 if id(value) in replaced:
                     setattr(module, name, replaced[id(value)])
-
-
-def rewrite_cells():
-    """Rewrite what IPython runs in this process, too."""
-    from IPython.core.interactiveshell import InteractiveShell
-
-    transform = InteractiveShell.transform_ast
-    rewriter = Rewriter(Loader.watching)
-    InteractiveShell.transform_ast = lambda shell, node: transform(shell, rewriter.visit(node))

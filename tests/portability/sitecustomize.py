@@ -4,11 +4,8 @@ JL_MACHINE is the seed of the perturbation, or "watch"; see `perturbed`.
 """
 
 import os
-import sys
 
 if os.environ.get("JL_MACHINE"):
     import perturbed
 
     perturbed.install(os.environ["JL_MACHINE"])
-    if any("ipykernel" in argument for argument in sys.orig_argv):
-        perturbed.rewrite_cells()

@@ -54,7 +54,7 @@ def largest_mass(spec, row_nnz, visible_count):
     --------
     >>> from jl_attention.blocks import BlockSpec
     >>> capped = BlockSpec(64, 1, 1, 16, softcap=2.0)
-    >>> round(largest_mass(capped, 1, 1000), 4)
+    >>> float(round(largest_mass(capped, 1, 1000), 4))
     0.0518
     """
     k, n = np.asarray(row_nnz, dtype=float), np.asarray(visible_count, dtype=float)

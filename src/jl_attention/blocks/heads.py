@@ -70,6 +70,7 @@ def head_queries(spec, codes, pattern, head, leak, logit_scale=None):
         return _shortest(spec, codes, pattern, head, gap, free)
     queries = np.zeros(codes.shape)
     corrected = np.zeros(len(codes), dtype=bool)
+    tried = np.zeros(len(codes), dtype=bool)
     left = np.nonzero(~free)[0]
     levels = LEVELS if spec.softcap is None else LEVELS + LOW_LEVELS
     levels = [level * gap for level in levels] if logit_scale is None else [logit_scale]
@@ -77,10 +78,13 @@ def head_queries(spec, codes, pattern, head, leak, logit_scale=None):
         tau = max(level, spec.sink_logit + gap)
         wanted = target_logits(pattern, tau)[left]
         fits = np.ones(len(left), dtype=bool)
-        if spec.softcap is not None:
-            largest = np.maximum.reduceat(wanted.data, wanted.indptr[:-1])
+        if spec.softcap is not None:  # which comes before ALiBi
+            distance = np.repeat(left, np.diff(wanted.indptr)) - wanted.indices
+            before = wanted.data + spec.slopes[head] * distance
+            largest = np.maximum.reduceat(before, wanted.indptr[:-1])
             fits = largest <= LARGEST_CAPPED * spec.softcap
         rows = left[fits]
+        tried[rows] = True
         found, more = capped_queries(
             codes,
             *_inside(spec, wanted[fits], rows, head, tau - gap),
@@ -91,10 +95,12 @@ def head_queries(spec, codes, pattern, head, leak, logit_scale=None):
         left = np.setdiff1d(left, rows[good])
         if not len(left):
             return _check_length(spec, queries, head), corrected
-    if not fits.any():
+    if not tried[left].all():
+        row = left[np.argmin(tried[left])]
         raise ConstructionError(
-            f"head {head}, row {left[0]}: softcap={spec.softcap:g} has no room for logits of "
-            f"{min(levels):.3g} and more above 0, which random codes need; ask for a larger leak"
+            f"head {head}, row {row}: softcap={spec.softcap:g} has no room for logits of "
+            f"{min(levels):.3g} and more above 0, which random codes need, and for what ALiBi "
+            "takes; ask for a larger leak"
         )
     raise _no_query(head, left, codes, gap)
 
@@ -114,24 +120,28 @@ def _shortest(spec, codes, pattern, head, gap, free):
     return _check_length(spec, queries, head), corrected
 
 
+def inside(spec, head, z, distance):
+    """Return <q, c> of a token at this distance whose logit is to be z: ALiBi, cap, scale undone.
+
+    Infinite where z is at the softcap or beyond: a ceiling there is none.
+    """
+    z = z + spec.slopes[head] * distance
+    if spec.softcap is not None:
+        with np.errstate(divide="ignore"):
+            z = spec.softcap * np.arctanh(np.clip(z / spec.softcap, -1, 1))
+    return z / spec.logit_factor
+
+
 def _inside(spec, wanted, rows, head, ceiling):
-    """Return (wanted, ceiling) for <q, c> itself: before scale, softcap and ALiBi."""
-    length = wanted.shape[1]
-    slope = spec.slopes[head]
-
-    def inside(z, distance):
-        z = z + slope * distance
-        if spec.softcap is not None:
-            with np.errstate(divide="ignore"):  # infinite at the cap: no ceiling there
-                z = spec.softcap * np.arctanh(np.clip(z / spec.softcap, -1, 1))
-        return z / spec.logit_factor
-
+    """Return (wanted, ceiling) for <q, c> itself, as `capped_queries` takes them."""
     inner = wanted.copy()
-    inner.data = inside(inner.data, np.repeat(rows, np.diff(wanted.indptr)) - inner.indices)
+    distance = np.repeat(rows, np.diff(wanted.indptr)) - inner.indices
+    inner.data = inside(spec, head, inner.data, distance)
+    length = wanted.shape[1]
 
     def below(some):
         some = rows[some]
-        level = inside(ceiling, some[:, None] - np.arange(length))
+        level = inside(spec, head, ceiling, some[:, None] - np.arange(length))
         return np.where(reference.visible(spec, some, length), level, np.inf)
 
     return inner, below

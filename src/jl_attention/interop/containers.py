@@ -1,4 +1,4 @@
-"""Arrays out of files of arrays: ``.npy``, ``.npz`` and ``.safetensors``; never with pickle.
+"""Arrays in files: ``.npy``, ``.npz`` and ``.safetensors`` (extra ``files``); never with pickle.
 
 A reader looks at the sizes that a file claims before it reads or allocates anything, so a
 truncated, lying or hostile file costs a `FileError` and neither memory nor time.
@@ -15,14 +15,19 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import FileError, MissingFileError, require
+from ..errors import FileError, MissingFileError, TargetError, require
+from .atomic import write_atomically
 
 MAX_BYTES = 2**30
 """Largest file, and largest unpacked content, that is read unless asked otherwise: 1 GiB."""
+
+ARRAY_FILES = (".npz", ".safetensors")
+"""Suffixes of files of several arrays."""
 
 STDIN = "-"
 """The path that stands for the standard input."""
@@ -69,6 +74,112 @@ _SAFETENSORS = {
     "U8": "u1",
     "BOOL": "?",
 }
+
+
+@contextmanager
+def errors_named(name, suffix=""):
+    """Name the file in our own errors, and turn those of parsers into `FileError`."""
+    try:
+        yield
+    except (FileError, TargetError) as error:
+        raise type(error)(f"{name}: {error}") from None
+    except UNREADABLE as error:
+        kind = f"{suffix} file" if suffix else "file"
+        raise FileError(f"{name}: not a readable {kind}: {reason(error)}") from None
+
+
+def write_arrays(path, arrays, text):
+    """Write arrays and a text to an ``.npz`` or ``.safetensors`` file, atomically.
+
+    Parameters
+    ----------
+    path : str or path
+    arrays : dict of str to ndarray
+    text : str
+        Stands beside them, as JSON does: under "settings" or in the metadata.
+
+    Raises
+    ------
+    FileError
+        As `check_writable`.
+    MissingExtraError
+        ``.safetensors`` without safetensors.
+    """
+    check_writable(path)
+    if str(path).lower().endswith(".npz"):
+
+        def write(file):
+            np.savez(file, settings=np.array(text), **arrays)
+    else:
+        library = require("safetensors.numpy", "files")
+        # Arrays that are not C-contiguous would be scrambled.
+        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        write = library.save(contiguous, metadata={"jl_attention": text})
+    write_content(path, write)
+
+
+def write_content(path, content):
+    """Write as `write_atomically`, or raise `FileError`."""
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise FileError(f"{path}: cannot be written: {reason(error)}") from None
+
+
+def check_writable(path, inputs=()):
+    """Raise `FileError` where `write_arrays` would, before anything is computed.
+
+    Parameters
+    ----------
+    path : str or path
+    inputs : sequence of str or path, optional
+        Files that are read for what is written: none of them may be overwritten.
+    """
+    path = Path(path)
+    if suffix_of(path, None, ARRAY_FILES) == ".safetensors":
+        require("safetensors.numpy", "files")
+    if path.is_dir() or not path.parent.is_dir():
+        why = "is a directory" if path.is_dir() else f"there is no directory {path.parent}"
+        raise FileError(f"{path}: cannot be written: {why}")
+    for source in inputs:
+        if source != STDIN and path.exists() and Path(source).exists() and path.samefile(source):
+            raise FileError(f"{path}: is what is read; write to another file")
+
+
+def read_arrays(path, max_bytes=MAX_BYTES, kind="a file of arrays"):
+    """Return the arrays and the text of a file that `write_arrays` wrote.
+
+    Parameters
+    ----------
+    path : str or path
+    max_bytes : int, optional
+        Refuse files that are, or unpack to, more than this.
+    kind : str, optional
+        What the file should be, for the error message.
+
+    Returns
+    -------
+    arrays : dict of str to ndarray
+    text : str
+
+    Raises
+    ------
+    FileError
+        The file is too large, truncated, holds Python objects or no such text.
+    MissingFileError
+        There is no such file.
+    """
+    suffix = suffix_of(path, None, ARRAY_FILES)
+    content = read_bytes(path, max_bytes)
+    with errors_named(path, suffix):
+        if suffix == ".npz":
+            archive = NpzArchive(content, max_bytes)
+            if "settings" not in archive:
+                raise FileError(f"not {kind}: its settings are missing; {listed(archive)}")
+            arrays = {name: archive[name] for name in archive}
+            return arrays, str(arrays.pop("settings").item())
+        arrays, metadata = read_safetensors(content)
+        return arrays, metadata.get("jl_attention", "null")
 
 
 def read_bytes(path, max_bytes):

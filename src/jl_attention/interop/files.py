@@ -14,27 +14,28 @@ attention. With ``full=True`` the file also has
 import io
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 from scipy import sparse
 
 from .. import targets
 from ..attention import fixed_parameters
-from ..errors import FileError, ParameterError, TargetError, check_int, require
-from .atomic import write_atomically
+from ..errors import FileError, ParameterError, TargetError, check_int
 from .containers import (
     MAX_BYTES,
     STDIN,
-    UNREADABLE,
     NpzArchive,
+    check_writable,
     decompress,
+    errors_named,
     listed,
+    read_arrays,
     read_bytes,
     read_npy,
     read_safetensors,
-    reason,
     suffix_of,
+    write_arrays,
+    write_content,
 )
 from .matrix_market import read_matrix_market
 
@@ -45,8 +46,10 @@ __all__ = [
     "arrays",
     "check_writable",
     "load",
+    "read_matrix",
     "read_target",
     "save",
+    "write_target",
 ]
 
 FORMAT = "jl-attention 2"
@@ -121,7 +124,7 @@ def read_target(
     if mask is not None and (top_k is not None or threshold is not None):
         raise ParameterError("mask: its entries are alike; top_k and threshold are for weights")
     name = "the standard input" if path == STDIN else str(path)
-    weights = _read_matrix(path, name, check_int("max_bytes", max_bytes), array)
+    weights = read_matrix(path, max_bytes=check_int("max_bytes", max_bytes), array=array)
     weights = targets.choose_head(weights, head, name)
     if mask is not None:
         return targets.from_mask(weights, mask, self_loops=self_loops, padding=padding, name=name)
@@ -138,21 +141,24 @@ def read_target(
     return targets.check_target(weights, name=name)
 
 
-def _read_matrix(path, name, max_bytes, array):
-    """Return the matrix or the stack that a file holds, as it is there."""
+def read_matrix(path, *, max_bytes=MAX_BYTES, array=None):
+    """Return the matrix or the stack that a file holds, as it is there.
+
+    Parameters, `FileError` and `MissingFileError` as in `read_target`.
+
+    Returns
+    -------
+    ndarray, or sparse array of SciPy
+    """
     known = [*_TARGET_READERS, *_PACKED]
     suffix = None if path == STDIN else suffix_of(path, None, known)
     content = read_bytes(path, max_bytes)
     suffix = suffix or suffix_of(path, content, known)
-    try:
+    with errors_named("the standard input" if path == STDIN else path, suffix):
         if suffix in _PACKED:
             content = decompress(content, suffix, max_bytes)
             suffix = _PACKED[suffix]
         return _TARGET_READERS[suffix](content, max_bytes, array)
-    except (FileError, TargetError) as error:
-        raise type(error)(f"{name}: {error}") from None
-    except UNREADABLE as error:
-        raise FileError(f"{name}: not a readable {suffix} file: {reason(error)}") from None
 
 
 def _read_npy(content, max_bytes, array):
@@ -173,10 +179,10 @@ def _read_npz(content, max_bytes, array):
     archive = NpzArchive(content, max_bytes)
     if "settings" in archive:
         raise FileError("it is a construction, not a target")
-    if {"format", "shape", "data"} <= archive.keys():
-        return _scipy_matrix(archive)
     if {"coords", "shape", "data"} <= archive.keys():
         return _pydata_matrix(archive)
+    if {"format", "shape", "data"} <= archive.keys() and "compressed_axes" not in archive:
+        return _scipy_matrix(archive)
     found = {}
     for indptr in (name for name in archive if name.endswith("indptr")):
         prefix = indptr.removesuffix("indptr")
@@ -305,6 +311,42 @@ _TARGET_READERS = {
 _PACKED = {".mtx.gz": ".mtx", ".mtx.bz2": ".mtx"}
 
 
+def write_target(path, target):
+    """Write a target to a file that `read_target` reads, atomically.
+
+    Parameters
+    ----------
+    path : str or path
+        ``.npz`` as SciPy's, ``.mtx``, or ``.npy`` with a dense matrix.
+    target : array_like or sparse array, shape (L, L)
+        Right-stochastic, see `targets.check_target`.
+
+    Raises
+    ------
+    FileError
+        Another suffix, or a directory that does not exist or cannot be written to.
+    TargetError
+        It is not right-stochastic.
+    """
+    suffix = suffix_of(path, None, _TARGET_WRITERS)
+    target, content = targets.check_target(target), io.BytesIO()
+    _TARGET_WRITERS[suffix](content, target)
+    write_content(path, content.getbuffer())
+
+
+def _write_mtx(file, target):
+    from scipy.io import mmwrite
+
+    mmwrite(file, target, precision=17, symmetry="general")
+
+
+_TARGET_WRITERS = {
+    ".npz": sparse.save_npz,
+    ".mtx": _write_mtx,
+    ".npy": lambda file, target: np.save(file, target.toarray()),
+}
+
+
 # --- Constructions -------------------------------------------------------------------------------
 
 
@@ -328,38 +370,12 @@ def save(built, path, *, full=False):
     MissingExtraError
         ``.safetensors`` without safetensors.
     """
-    path, write = Path(path), check_writable(path)
     settings = {name: getattr(built, name) for name in _SETTINGS}
     if built.total_variation is not None:
         settings["total_variation"] = built.total_variation
     text = json.dumps({"format": FORMAT, "convention": CONVENTION, **settings})
-    stored = {"queries": built.queries, "keys": built.keys} | (arrays(built) if full else {})
-    try:
-        write_atomically(path, lambda file: write(file, stored, text))
-    except OSError as error:
-        raise FileError(f"{path}: cannot be written: {reason(error)}") from None
-
-
-def check_writable(path, inputs=()):
-    """Return the function that writes for `save`, or raise `FileError` where it would.
-
-    Parameters
-    ----------
-    path : str or path
-    inputs : sequence of str or path, optional
-        Files that are read for what is written: none of them may be overwritten.
-    """
-    path = Path(path)
-    write = _WRITERS[suffix_of(path, None, _WRITERS)]
-    if path.name.lower().endswith(".safetensors"):
-        require("safetensors.numpy", "files")
-    if path.is_dir() or not path.parent.is_dir():
-        why = "is a directory" if path.is_dir() else f"there is no directory {path.parent}"
-        raise FileError(f"{path}: cannot be written: {why}")
-    for source in inputs:
-        if source != STDIN and path.exists() and Path(source).exists() and path.samefile(source):
-            raise FileError(f"{path}: is what is read; write to another file")
-    return write
+    stored = {"queries": built.queries, "keys": built.keys}
+    write_arrays(path, stored | (arrays(built) if full else {}), text)
 
 
 def load(path, *, max_bytes=MAX_BYTES):
@@ -385,19 +401,12 @@ def load(path, *, max_bytes=MAX_BYTES):
     MissingFileError
         There is no such file.
     """
-    path = Path(path)
-    suffix = suffix_of(path, None, _READERS)
-    content = read_bytes(path, check_int("max_bytes", max_bytes))
-    try:
-        stored, text = _READERS[suffix](content, max_bytes)
+    stored, text = read_arrays(path, check_int("max_bytes", max_bytes), "a construction")
+    with errors_named(path):
         version, settings = _settings(text)
         if version == FORMAT_1:
             stored = _from_format_1(stored)
         return {**_halves(stored), **settings}
-    except FileError as error:
-        raise FileError(f"{path}: {error}") from None
-    except UNREADABLE as error:
-        raise FileError(f"{path}: not a readable {suffix} file: {reason(error)}") from None
 
 
 def arrays(built):
@@ -487,31 +496,3 @@ def _halves(stored):
         if not np.allclose(array, made(), rtol=8 * np.finfo(queries.dtype).eps, atol=0):
             raise FileError(f"{name} does not belong to the queries and keys")
     return {"queries": queries, "keys": keys}
-
-
-def _write_npz(file, stored, text):
-    np.savez(file, settings=np.array(text), **stored)
-
-
-def _load_npz(content, max_bytes):
-    archive = NpzArchive(content, max_bytes)
-    if "settings" not in archive:
-        raise FileError("not a construction: its settings are missing; " + listed(archive))
-    stored = {name: archive[name] for name in archive}
-    return stored, str(stored.pop("settings").item())
-
-
-def _write_safetensors(file, stored, text):
-    library = require("safetensors.numpy", "files")
-    # Arrays that are not C-contiguous would be scrambled.
-    contiguous = {name: np.ascontiguousarray(array) for name, array in stored.items()}
-    file.write(library.save(contiguous, metadata={"jl_attention": text}))
-
-
-def _load_safetensors(content, max_bytes):
-    stored, metadata = read_safetensors(content)
-    return stored, metadata.get("jl_attention", "null")
-
-
-_WRITERS = {".npz": _write_npz, ".safetensors": _write_safetensors}
-_READERS = {".npz": _load_npz, ".safetensors": _load_safetensors}

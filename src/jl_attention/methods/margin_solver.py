@@ -26,19 +26,19 @@ the largest logits under the interpolating query. The answer depends on none of 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from types import MappingProxyType
 
 import numpy as np
 
 from ..errors import ParameterError, check_array, check_choice, check_int, check_real
-from . import least_distance
 from .least_distance import (
     BLOCKED,
+    CERTAIN,
+    LONGEST,
     SOLVED,
-    Candidates,
-    Equalities,
-    _apply,
-    _combine,
+    LeastDistance,
+    Rows,
     least_norm,
     rounding,
 )
@@ -46,35 +46,11 @@ from .least_distance import (
 TOLERANCE = 1e-9
 """Accepted violation of the gap, relative to it; rounding of the longest queries comes on top."""
 
-LONGEST = 1e9
-"""Where no query is shorter than this many gaps over the longest key, a row is infeasible."""
-
-CERTAIN = 1e-10
-"""Violation, relative to the gap, below which the solver leaves a candidate alone."""
-
-ROUGHLY = 1e-4
-"""The same in single precision, which comes first."""
-
 RANK = 1e-12
 """Singular values of the support's differences below this, relative to the largest, are zero."""
 
-SCALE = 3.0
-"""Logit of the weakest entry, in gaps, under the query that ranks the first candidates."""
-
-BLOCK_BYTES = 2**26
-"""Memory for a block of rows."""
-
-MOST_ROWS = 128
-"""Rows of a block, whatever the memory."""
-
-STEPS = 50
-"""Steps of a row on its candidates, in units of m, before it is unresolved."""
-
-CHECKS = 50
-"""Checks of a row on all tokens, before it is unresolved."""
-
 EXCHANGES = 20
-"""Exchanges of a row, before one candidate at a time; most rows need eight."""
+"""Exchanges of a row, before one token at a time; most rows need eight."""
 
 START = 0.75
 """Tokens in the first active set, in units of m - k."""
@@ -82,11 +58,20 @@ START = 0.75
 ENTERING = 4
 """One in so many of the dimensions left is filled by an exchange."""
 
-SAMPLE = 8
-"""Logits looked at for each token of the first active set."""
-
-FIRST = 2
+CANDIDATES = 2
 """Candidates of the first round, in units of m."""
+
+SCALE = 3.0
+"""Logit of the weakest entry, in gaps, under the query that ranks the tokens at first."""
+
+SAMPLE = 8
+"""Logits looked at for each token that `_Competing.roughly_largest` is to find."""
+
+CHECKS = 50
+"""A row is unresolved after so many checks on all tokens."""
+
+BLOCK_BYTES, MOST_ROWS = 2**26, 128
+"""Memory for a block of rows, and its size at the most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,10 +246,7 @@ def _checked(target_logits, keys, gap, visible):
     if gap is None:
         gap = target_logits.data.min(initial=np.inf) if n else 1.0
     gap = check_real("gap", gap, above=0)
-    rows = [
-        (target_logits.indices[a:b], target_logits.data[a:b])
-        for a, b in zip(indptr[:-1], indptr[1:], strict=True)
-    ]
+    rows = [(target_logits.indices[a:b], target_logits.data[a:b]) for a, b in pairwise(indptr)]
     if visible is None:
         return keys, rows, gap, np.full(n, len(keys))
     visible = check_array("visible", visible, at_least=1, at_most=len(keys), integer=True)
@@ -315,8 +297,13 @@ class _Problem:
     """The rows' problems for one set of keys; the gap is 1 and the keys' entries are below 1."""
 
     def __init__(self, keys, backend):
-        self.keys, self.rough_keys = keys, keys.astype(np.float32)
-        self.mean = keys.mean(axis=0)
+        self.keys, self.mean = keys, keys.mean(axis=0)
+        self.compiled = backend == "numba"
+        if self.compiled:
+            from .least_distance_numba import CompiledLeastDistance as Solver
+        else:
+            Solver = LeastDistance
+        self.solver = Solver
 
     def solve(self, support, values, visible):
         """Return queries (n, m), NaN where not found, and {row: certificate or None}."""
@@ -324,122 +311,108 @@ class _Problem:
         competing = _Competing(self.keys, support, visible, values)
         weakest = self.keys[competing.weakest]
         D = self.keys[support] - weakest[:, None]
-        equalities, p = _ratios(D, values)
+        E, e, p = _ratios(D, values)
+        queries, failed = np.full((n, dim), np.nan), {}
         error = np.abs(np.einsum("nsm,nm->ns", D, p) - values).max(axis=1)
         length = np.linalg.norm(p, axis=1)
         reachable = (error <= TOLERANCE + rounding(dim, length)) & (length <= LONGEST)
-        queries, failed = np.full((n, dim), np.nan), {}
         for row in np.nonzero(~reachable)[0]:
             failed[int(row)] = self._dependency(support[row], D[row], values[row], p[row])
 
-        rows = np.nonzero(reachable)[0]
-        ranking = self._interpolating(equalities, p, weakest)
-        first = int(START * (dim - equalities.normals.shape[1]))
-        rough = _Competing(self.rough_keys, support, visible, values)
-        active = rough.roughly_largest(ranking[rows], rows, first)
-        _, active = self._exchange(rough, equalities, active, rows, ROUGHLY)
-        active = active[:, : (active >= 0).sum(axis=1).max(initial=0)]
-        queries[rows], _ = self._exchange(competing, equalities, active, rows, CERTAIN)
-        rows = rows[np.isnan(queries[rows, 0])]
-        if len(rows):
-            queries[rows], blocked = self._one_by_one(competing, equalities, ranking, rows)
+        at = np.nonzero(reachable)[0]
+        rows = Rows(self.keys, weakest, E, e)
+        ranking = self._interpolating(rows, p)
+        if not self.compiled:
+            queries[at] = self._exchange(competing, rows.take(at), ranking[at], at)
+            at = at[np.isnan(queries[at, 0])]
+        if len(at):
+            queries[at], blocked = self._one_by_one(competing, rows.take(at), ranking[at], at)
             for row, end in blocked.items():
                 failed[row] = end and self._combination(*end, support[row], values[row])
         return queries, failed
 
-    def _interpolating(self, equalities, p, weakest):
+    def _interpolating(self, rows, p):
         """Return queries with the right ratios and a logit of `SCALE` at the weakest entry.
 
-        They are the shortest for keys of mean 0, and rank the candidates.
+        They are the shortest such, for keys of mean 0.
         """
-        E, centred = equalities.normals, weakest - self.mean
-        direction = centred - _combine(_apply(E, centred), E)
+        E, centred = rows.equalities, rows.weakest - self.mean
+        level = np.einsum("nm,nm->n", p, centred)
+        inside = np.einsum("nsm,nm->ns", E, centred)
+        direction = centred - np.einsum("ns,nsm->nm", inside, E)
         squared = np.einsum("nm,nm->n", direction, direction)
-        missing = SCALE - np.einsum("nm,nm->n", p, centred)
-        return p + (missing / np.where(squared > 0, squared, 1.0))[:, None] * direction
+        return p + ((SCALE - level) / np.where(squared > 0, squared, 1.0))[:, None] * direction
 
-    def _exchange(self, competing, equalities, active, rows, tolerance):
-        """Exchange many active tokens at once, in the precision of `competing`.
+    def _exchange(self, competing, rows, ranking, at):
+        """Exchange many active tokens at once; return the queries where it comes to rest, or NaN.
 
-        All negative multipliers leave, the worst violators enter, until there are neither. Return
-        the queries where it comes to rest, NaN elsewhere, and the last active sets.
+        All negative multipliers leave and the worst violators enter, until there are neither: a
+        handful of small linear systems a row. It need not come to rest, and then has found nothing.
         """
-        dim, fixed = self.keys.shape[1], equalities.normals.shape[1]
-        result, left = np.full((len(rows), dim), np.nan), np.arange(len(rows))
-        last = np.full((len(rows), 2 * dim), -1)
-        equalities = equalities.take(rows)
-        rank = equalities.normals.any(axis=2).sum(axis=1)
+        (n, fixed, dim) = rows.equalities.shape
+        result, left = np.full((n, dim), np.nan), np.arange(n)
+        rank = rows.equalities.any(axis=2).sum(axis=1)
+        active = competing.roughly_largest(ranking, at, int(START * (dim - fixed)))
+        scratch = _Scratch(2)
         for _ in range(EXCHANGES):
             if not len(left):
                 break
-            at, on = rows[left], active >= 0
-            # An empty slot holds the weakest entry itself: its normal is zero.
-            tokens = np.where(on, active, competing.weakest[at, None])
-            slots = np.hstack([np.repeat(tokens[:, :1], fixed, axis=1), tokens])
-            normals = self.keys.take(slots, axis=0)
-            np.subtract(self.keys[competing.weakest[at], None], normals, out=normals)
-            normals[:, :fixed] = equalities.normals
-            q, u, error = least_norm(normals, np.hstack([equalities.values, on]))
+            on, weakest = active >= 0, competing.weakest[at[left], None]
+            # A free slot holds the weakest entry itself: its normal is zero.
+            tokens = np.where(on, active, weakest)
+            slots = np.hstack([np.repeat(weakest, fixed, axis=1), tokens])
+            normals = scratch(0, (*slots.shape, dim))
+            self.keys.take(slots, axis=0, out=normals, mode="clip")
+            np.subtract(rows.weakest[:, None], normals, out=normals)
+            normals[:, :fixed] = rows.equalities
+            gram = scratch(1, (*slots.shape, slots.shape[1]))
+            q, u, error = least_norm(normals, np.hstack([rows.values, on]), gram)
             kept = on & (u[:, fixed:] >= 0)
             room = np.maximum((dim - rank - kept.sum(axis=1)) // ENTERING, 1)
-            violators = competing.violators(q, at, tolerance, but=tokens)
+            violators = competing.violators(q, at[left], but=tokens)
             new, entered = _with_violators(active, kept, *violators, room)
             moved = entered | (kept != on).any(axis=1)
-            done = ~moved & (error <= tolerance)
+            done = ~moved & (error <= CERTAIN)
             result[left[done]] = q[done]
-            last[left, : new.shape[1]], last[left, new.shape[1] :] = new[:, : 2 * dim], -1
-            left, active, rank = left[moved], new[moved], rank[moved]
-            equalities = equalities.take(moved)
-        return result, last
+            left, active, rank, rows = left[moved], new[moved], rank[moved], rows.take(moved)
+        return result
 
-    def _one_by_one(self, competing, equalities, ranking, rows):
-        """Solve on candidates by Goldfarb and Idnani's method, with the violators added to them.
+    def _one_by_one(self, competing, rows, ranking, at):
+        """Solve on candidates, check on all tokens, and again with the violators among them.
 
         Return queries, NaN where not found, and {row: the combination that blocks it, or None}.
         """
-        dim = self.keys.shape[1]
-        result, blocked = np.full((len(rows), dim), np.nan), {}
-        left = np.arange(len(rows))
-        pairs = least_distance.start(equalities.take(rows))
-        tokens = competing.largest(ranking[rows], rows, FIRST * dim)
+        (n, _, dim) = rows.equalities.shape
+        result, blocked, left = np.full((n, dim), np.nan), {}, np.arange(n)
+        search = self.solver(rows)
+        tokens = competing.roughly_largest(ranking, at, CANDIDATES * dim)
         for _ in range(CHECKS):
             if not len(left):
                 break
-            at = rows[left]
-            candidates = Candidates(
-                self.keys[competing.weakest[at], None] - self.keys[tokens],
-                tokens,
-                np.where(tokens >= 0, 1.0, -np.inf),
-            )
-            outcome, picks = least_distance.solve(pairs, candidates, CERTAIN, LONGEST, STEPS * dim)
+            outcome, picks, sound = search.run(tokens)
             for i in np.nonzero(outcome != SOLVED)[0]:
-                combination = pairs.combination(i, candidates, picks[i])
-                blocked[int(at[i])] = combination if outcome[i] == BLOCKED else None
-            sound = least_distance.polish(pairs, CERTAIN)
-            violators = competing.violators(pairs.queries, at, CERTAIN)
-            worst = np.zeros(len(at))
+                end = search.combination(i, picks[i]) if outcome[i] == BLOCKED else None
+                blocked[int(at[left[i]])] = end
+            violators = competing.violators(search.queries, at[left])
+            worst = np.zeros(len(left))
             np.maximum.at(worst, violators[0], violators[2])
-            allowed = TOLERANCE + rounding(dim, np.linalg.norm(pairs.queries, axis=1))
+            allowed = TOLERANCE + rounding(dim, np.linalg.norm(search.queries, axis=1))
             done = sound & (outcome == SOLVED) & (worst <= allowed)
-            result[left[done]] = pairs.queries[done]
+            result[left[done]] = search.queries[done]
             going = np.nonzero(~done & (outcome == SOLVED))[0]
-            tokens, _ = _with_violators(tokens, tokens >= 0, *violators, np.full(len(at), dim))
-            tokens = tokens[going]
-            left, pairs, sound = left[going], pairs.take(going), sound[going]
-            if not sound.all():
-                poor = pairs.take(~sound)
-                least_distance.repair(poor)
-                pairs.put(~sound, poor)
-        blocked.update((int(rows[i]), None) for i in left)
+            tokens, _ = _with_violators(tokens, tokens >= 0, *violators, np.full(len(left), dim))
+            tokens, left, search = tokens[going], left[going], search.take(going)
+            search.repair(~sound[going])
+        blocked.update((int(at[i]), None) for i in left)
         return result, blocked
 
     def _dependency(self, support, D, values, p):
         """Return the certificate of ratios out of reach: a dependency that the values break."""
         left = values - D @ p
         if np.abs(left).max() <= TOLERANCE + rounding(len(p), np.linalg.norm(p)):
-            left = np.linalg.lstsq(D.T, p, rcond=None)[0]
-        left /= np.abs(left).sum()
+            left = np.linalg.lstsq(D.T, p, rcond=None)[0]  # p exists, but is too long
         left[values.argmin()] -= left.sum()
+        left /= left[left > 0].sum()
         return self._accepted(np.array([], dtype=int), np.array([]), support, left, values)
 
     def _combination(self, competitors, weights, support, values):
@@ -465,26 +438,39 @@ class _Problem:
         return competitors, weights, coefficients, contradiction, distance
 
 
+class _Scratch:
+    """Arrays whose memory is used again: fresh pages cost more than the sums done on them."""
+
+    def __init__(self, count):
+        self.arrays = [np.empty(0)] * count
+
+    def __call__(self, at, shape):
+        """Return array number `at` in some shape, its entries arbitrary."""
+        size = int(np.prod(shape))
+        if self.arrays[at].size < size:
+            self.arrays[at] = np.empty(size)
+        return self.arrays[at][:size].reshape(shape)
+
+
 class _Competing:
-    """Logits of a block of rows, -inf where a token does not compete."""
+    """The tokens that each row of a block competes with."""
 
     def __init__(self, keys, support, visible, values):
         self.columns = int(visible.max(initial=0))
         self.keys, self.support = keys[: self.columns], support
         self.weakest = support[np.arange(len(support)), values.argmin(axis=1)]
-        self.buffer = np.empty((len(support), self.columns), dtype=keys.dtype)
         self.visible = None if (visible == self.columns).all() else visible
+        self.buffer = np.empty((len(support), self.columns))
 
     def logits(self, queries, rows):
-        """Return the logits of these rows' queries, shape (n, columns)."""
-        queries = queries.astype(self.keys.dtype, copy=False)
+        """Return the logits of some rows' queries, -inf at tokens that do not compete."""
         logits = np.matmul(queries, self.keys.T, out=self.buffer[: len(rows)])
         np.put_along_axis(logits, self.support[rows], -np.inf, axis=1)
         if self.visible is not None:
             logits[np.arange(self.columns) >= self.visible[rows, None]] = -np.inf
         return logits
 
-    def violators(self, queries, rows, tolerance, but=None):
+    def violators(self, queries, rows, but=None):
         """Return where logits exceed that of the weakest less the gap, tokens `but` apart.
 
         As places among the rows, tokens, and by how much.
@@ -493,59 +479,55 @@ class _Competing:
         if but is not None:
             np.put_along_axis(logits, but, -np.inf, axis=1)
         bar = np.einsum("nm,nm->n", self.keys[self.weakest[rows]], queries) - 1
-        return _above(logits, bar, tolerance)
-
-    def largest(self, queries, rows, count):
-        """Return the tokens of each row's largest logits, -1 where there are fewer."""
-        logits = self.logits(queries, rows)
-        tokens = np.argpartition(logits, -min(count, self.columns), axis=1)[:, -count:]
-        return np.where(np.isneginf(np.take_along_axis(logits, tokens, axis=1)), -1, tokens)
+        return _above(logits, bar, CERTAIN)
 
     def roughly_largest(self, queries, rows, count):
-        """Return some `count` tokens of large logits, told by those of every so-manieth token."""
+        """Return about `count` tokens of the largest logits, -1 where there are fewer.
+
+        Those of every so-manieth token tell what a large logit is.
+        """
         logits = self.logits(queries, rows)
         sample = logits[:, :: max(1, self.columns // (SAMPLE * max(count, 1)))]
         rank = min(max(1, count * sample.shape[1] // self.columns), sample.shape[1])
         bar = np.partition(sample, -rank, axis=1)[:, -rank]
         bar = np.where(np.isneginf(bar), np.finfo(float).min, bar)
-        none = np.zeros((len(rows), 0), dtype=int)
-        return _with_violators(
-            none, none >= 0, *_above(logits, bar, 0.0), np.full(len(rows), count)
-        )[0]
+        none, room = np.zeros((len(rows), 0), dtype=int), np.full(len(rows), count)
+        return _with_violators(none, none >= 0, *_above(logits, bar, 0.0), room)[0]
 
 
 def _above(logits, bar, margin):
-    """Return where logits exceed a row's bar by more than the margin: place, token, excess."""
-    where = np.flatnonzero(logits > (bar + margin).astype(logits.dtype)[:, None])
+    """Return where logits exceed a row's bar by more than the margin: places, tokens, excess."""
+    where = np.flatnonzero(logits > (bar + margin)[:, None])
     place = where // logits.shape[1]
     return place, where - place * logits.shape[1], logits.ravel()[where] - bar[place]
 
 
 def _ratios(D, values):
-    """Return D q = values as orthonormal equalities, and the shortest such q."""
+    """Return E and e with E q = e if and only if D q = values, and the shortest such q."""
     U, S, V = np.linalg.svd(D, full_matrices=False)
+    rank = min(D.shape[1] - 1, D.shape[2])  # the weakest entry's row of D is zero
+    U, S, V = U[..., :rank], S[:, :rank], V[:, :rank]
     kept = RANK * S[:, :1] < S
-    inverse = np.where(kept, 1 / np.where(kept, S, 1.0), 0.0)
-    equalities = Equalities(V * kept[..., None], inverse * _combine(values, U))
-    return equalities, _combine(equalities.values, equalities.normals)
+    e = np.where(kept, np.einsum("ns,nsr->nr", values, U) / np.where(kept, S, 1.0), 0.0)
+    E = V * kept[..., None]
+    return E, e, np.einsum("nr,nrm->nm", e, E)
 
 
 def _with_violators(tokens, kept, rows, violators, excess, room):
-    """Return the kept tokens and the worst violators, `room` of them a row; and where there are any.
+    """Return the kept tokens and the `room` worst violators of each row, and where there are any.
 
     -1 fills the rows up.
     """
-    n = len(tokens)
     order = np.argsort(rows + 1 / (1 + excess))  # by row, and the worst first
     rows, violators = rows[order], violators[order]
-    counts = np.bincount(rows, minlength=n)
+    counts = np.bincount(rows, minlength=len(tokens))
     place = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
     enters = place < room[rows]
     rows, violators, place = rows[enters], violators[enters], place[enters]
     taken = kept.sum(axis=1)
-    result = np.full((n, int((taken + np.minimum(counts, room)).max(initial=0))), -1)
+    result = np.full((len(tokens), int((taken + np.minimum(counts, room)).max(initial=0))), -1)
+    at = np.arange(len(tokens))[:, None]
     first = np.argsort(~kept, axis=1, kind="stable")[:, : taken.max(initial=0)]
-    at = np.arange(n)[:, None]
     result[:, : first.shape[1]] = np.where(kept[at, first], tokens[at, first], -1)
     result[rows, taken[rows] + place] = violators
     return result, counts > 0

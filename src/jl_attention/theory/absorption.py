@@ -21,9 +21,10 @@ Unit codes have the directions of Gaussian ones, but not their law: for them p i
 """
 
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 
 from ..errors import ParameterError, check_array, check_choice, check_real
+from .search import doubling_search, log_binomial, log_sum
 
 SCOPES = ("row", "pattern", "every_support")
 
@@ -241,8 +242,11 @@ def required_dim(length, row_nnz, failure_prob=0.01, scope="pattern"):
     _, length, row_nnz = _check_sizes(1, length, row_nnz)
     log_eta = np.log(check_array("failure_prob", failure_prob, above=0, below=1))
     log_rows = _log_rows(length, row_nnz, scope)
-    dims = _least_dims(length, row_nnz, log_eta - log_rows)
-    return dims if dims.ndim else dims.item()
+
+    def log_failure(dim):
+        return log_rows + _log_infeasible(dim, length, row_nnz)
+
+    return doubling_search(log_failure, log_eta, _least_dim(length, row_nnz))
 
 
 def log_expected_failures_for_counts(dim, length, counts):
@@ -267,7 +271,7 @@ def log_expected_failures_for_counts(dim, length, counts):
         An argument is out of range, or `counts` is empty.
     """
     sizes, log_rows = _merge_counts(dim, length, counts)
-    return float(np.logaddexp.reduce(log_rows + _log_infeasible(dim, length, sizes)))
+    return float(log_sum(log_rows + _log_infeasible(dim, length, sizes)))
 
 
 def required_dim_for_counts(length, counts, failure_prob=0.01):
@@ -287,10 +291,10 @@ def required_dim_for_counts(length, counts, failure_prob=0.01):
     sizes, log_rows = _merge_counts(1, length, counts)
     log_eta = np.log(check_real("failure_prob", failure_prob, above=0, below=1))
 
-    def enough(dim):
-        return np.logaddexp.reduce(log_rows + _log_infeasible(dim, length, sizes)) <= log_eta
+    def log_failure(dim):
+        return log_sum(log_rows + _log_infeasible(dim, length, sizes))
 
-    return _least(enough, length, int(sizes[-1]))
+    return doubling_search(log_failure, log_eta, _least_dim(length, sizes[-1]))
 
 
 # --- Sizes -------------------------------------------------------------------------------------
@@ -310,11 +314,7 @@ def _log_rows(length, row_nnz, scope):
         return np.zeros(np.broadcast_shapes(length.shape, row_nnz.shape))
     if scope == "pattern":
         return np.log(length) + 0.0 * row_nnz
-    return _log_binomial(length, row_nnz)
-
-
-def _log_binomial(n, k):
-    return -np.log1p(n) - special.betaln(n - k + 1, k + 1)
+    return log_binomial(length, row_nnz)
 
 
 def _merge_counts(dim, length, counts):
@@ -327,24 +327,9 @@ def _merge_counts(dim, length, counts):
     return sizes, np.log(rows)
 
 
-@np.vectorize(otypes=[np.int64])
-def _least_dims(length, row_nnz, log_share):
-    """Return the least m with log p(L, m, k) <= log_share, scalars in and out."""
-    return _least(lambda m: _log_infeasible(m, length, row_nnz) <= log_share, length, row_nnz)
-
-
-def _least(enough, length, row_nnz):
-    """Return the least m that is enough, between k and L - 1."""
-    most = max(int(length) - 1, 1)
-    low = min(int(row_nnz), most)
-    # It is near the threshold: find an upper end from there, where the sums are short.
-    high = min(max(int(2 * _threshold(length, row_nnz)), low), most)
-    while high < most and not enough(high):
-        low, high = high + 1, min(2 * high, most)
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle + 1, high)
-    return high
+def _least_dim(length, row_nnz):
+    """Return the dimension below which nothing separates: k, or L - 1 if that is less."""
+    return np.clip(row_nnz, 1, np.maximum(np.asarray(length) - 1, 1))
 
 
 # --- The law -----------------------------------------------------------------------------------
@@ -360,7 +345,7 @@ def _log_infeasible(dim, length, row_nnz):
     while first <= n:
         j = np.arange(first, min(first + 2 * terms, n + 1), 2, dtype=float)
         logs = _log_intrinsic_volume(n, row_nnz, j)
-        total = np.logaddexp(total, np.logaddexp.reduce(logs))
+        total = np.logaddexp(total, log_sum(logs))
         if len(j) > 1 and logs[-1] < min(logs[-2], total - NEGLIGIBLE):
             break
         first, terms = first + 2 * terms, 2 * terms
@@ -369,7 +354,7 @@ def _log_infeasible(dim, length, row_nnz):
 
 def _log_intrinsic_volume(n, k, j):
     """Return log of C(n,j) g_j(-1/(k+j)) g_(n-j)(1/(k+j)), j an array."""
-    return _log_binomial(n, j) + _log_internal_angle(k, j) + _log_external_angle(n - j, k + j)
+    return log_binomial(n, j) + _log_internal_angle(k, j) + _log_external_angle(n - j, k + j)
 
 
 def _log_external_angle(n, a):
@@ -387,7 +372,7 @@ def _log_external_angle(n, a):
     z = np.linspace(low, high, nodes)
     logs = n * special.log_ndtr(z) - a * z**2 / 2
     step = (high - low) / (nodes - 1)
-    return np.logaddexp.reduce(logs) + np.log(step) + np.log(a / (2 * np.pi)) / 2
+    return log_sum(logs) + np.log(step) + np.log(a / (2 * np.pi)) / 2
 
 
 def _log_slope(n, a, z):
@@ -445,6 +430,8 @@ def _threshold(length, row_nnz):
 
     def slope(t):  # half the derivative, k t - n E max(X - t, 0)
         return k * t - n * (_density(t) - t * special.ndtr(-t))
+
+    from scipy import optimize  # slow to import, and only this needs it
 
     t = optimize.brentq(slope, 0, 40, xtol=1e-13)
     psi = (1 + t**2) * special.ndtr(-t) - t * _density(t)

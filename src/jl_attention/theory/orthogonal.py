@@ -31,6 +31,12 @@ from .tails import NEGLIGIBLE
 GRID = 513
 """Points on which the peak of an integrand is looked for."""
 
+TINY = 1e-300
+"""In place of a product that underflows to 0."""
+
+ROUNDING = 1e-12
+"""Relative distance from the edge of the support within which a tail counts as empty."""
+
 PANELS = 8
 """Gauss-Legendre panels on each smooth piece of an integrand."""
 
@@ -113,6 +119,7 @@ def inner_product_tail(dim_out, dim_in, epsilon, correlation, side="two-sided"):
 
     >>> round(float(inner_product_tail(64, 128, 0.25, 0.0)), 5)
     0.00413
+    >>> from jl_attention.theory import inner_products
     >>> round(float(inner_products.inner_product_tail(64, 0.25, 0.0)), 5)
     0.04633
     """
@@ -125,10 +132,11 @@ def inner_product_log_tail(dim_out, dim_in, epsilon, correlation, side="two-side
     m, n = _check_dims(dim_out, dim_in, 3)
     eps = check_array("epsilon", epsilon, above=0)
     rho = check_array("correlation", correlation, at_least=-1, at_most=1)
-    logs = [
-        _log_upper(m, n, eps, rho) if side != "lower" else -np.inf,
-        _log_upper(m, n, eps, -rho) if side != "upper" else -np.inf,
-    ]
+    with np.errstate(divide="ignore"):  # np.vectorize reports what its function ignored
+        logs = [
+            _log_upper(m, n, eps, rho) if side != "lower" else -np.inf,
+            _log_upper(m, n, eps, -rho) if side != "upper" else -np.inf,
+        ]
     return np.minimum(np.logaddexp(*logs), 0.0)[()]
 
 
@@ -136,7 +144,8 @@ def inner_product_log_tail(dim_out, dim_in, epsilon, correlation, side="two-side
 def _log_upper(m, n, eps, rho):
     """Return log P(<Px,Py> - rho > eps), scalars in and out."""
     level = m / n * (rho + eps)  # what <Pi x, y> has to exceed
-    if m == n or level >= (1 + rho) / 2:  # the largest value that a projector allows
+    largest = (1 + rho) / 2  # of <Pi x, y>, for every projector Pi
+    if m == n or level >= largest * (1 - ROUNDING):
         return -np.inf
     shapes = m / 2, (n - m) / 2
     with np.errstate(divide="ignore"):
@@ -149,7 +158,7 @@ def _log_upper(m, n, eps, rho):
     def log_integrand(v):
         """Return the log-density of v = log(a/(1-a)) times the share of the cap."""
         a, b = special.expit(v), special.expit(-v)
-        height = (level - rho * a) / np.sqrt((1 - rho**2) * a * b)
+        height = (level - rho * a) / np.sqrt((1 - rho**2) * np.maximum(a * b, TINY))
         density = shapes[0] * special.log_expit(v) + shapes[1] * special.log_expit(-v)
         return density - log_beta + _log_cap(n - 1, height)
 
@@ -163,10 +172,12 @@ def _log_upper(m, n, eps, rho):
     centre, width = np.log(m / (n - m)), 15 * np.sqrt(2 / m + 2 / (n - m)) + 60 / min(m, n - m)
     span = np.array([centre - width, centre + width, *corners])
     grid = np.linspace(span.min(), span.max(), GRID)
+    if len(corners) == 2:  # they may be closer than two points of the grid
+        grid = np.unique(np.concatenate([grid, np.linspace(*corners, GRID)]))
     logs = log_integrand(grid)
     for _ in range(3):  # close in on the part that matters
         matters = np.nonzero(logs > logs.max() - NEGLIGIBLE)[0]
-        first, last = max(matters[0] - 1, 0), min(matters[-1] + 1, GRID - 1)
+        first, last = max(matters[0] - 1, 0), min(matters[-1] + 1, len(grid) - 1)
         grid = np.linspace(grid[first], grid[last], GRID)
         logs = log_integrand(grid)
     ends = [grid[0], *sorted(c for c in corners if grid[0] < c < grid[-1]), grid[-1]]
