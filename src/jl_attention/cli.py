@@ -192,21 +192,14 @@ def _dim_lines(result, about):
         shown["largest_logit"] = f"{about_it}{row['largest_logit']:.3g}"
         rows.append(shown)
     yield _table(rows)
-    yield (
-        f"theorem: proved; law: an exact distribution, computed; both fail with probability "
-        f"{result['failure_prob']:g} at most"
-    )
-    yield (
-        "m: for keys that are drawn one by one; build: what it takes, which draws them together; "
-        "~: a prediction, for a typical row"
-    )
+    eta = result["failure_prob"]
+    yield f"a theorem is proved, a law an exact distribution; both fail with probability {eta:g}"
+    yield "m: keys drawn one by one; build: keys drawn together, as build does; ~: a prediction"
     if not all(row["gains"] for row in required):
         yield (f"* m >= L = {about['length']} is no gain: an exact factorisation has m = L")
     necessary = result["necessary"]
-    yield (
-        f"no head serves every such pattern below m = {necessary['radon']} (T5), nor, with {BITS} "
-        f"bits a number, below d = {necessary['bits']} (T7)"
-    )
+    yield f"no head serves every such pattern below m = {necessary['radon']} (T5),"
+    yield f"nor, with {BITS} bits a number, below d = {necessary['bits']} (T7)"
 
 
 # --- build, measure, example ---------------------------------------------------------------------
@@ -275,7 +268,10 @@ def _measured(built, target):
     meets = built.meets(report)
     names = ("total_variation", "ratio_error", "leak", "max_abs_logit", "logit_spread")
     result = {name: getattr(report, name) for name in names}
-    lines = [f"{name:16s}{result[name]:.4g}" for name in names]
+    shown = {name: f"{result[name]:.4g}" for name in names}
+    if report.ratio_error <= built.allowance:
+        shown["ratio_error"] = "0 up to rounding"
+    lines = [f"{name:16s}{text}" for name, text in shown.items()]
     asked = {"ratio_error": built.ratio_error, "leak": built.leak}
     wanted = f"the ratio error {built.ratio_error:g} and leak {built.leak:g} asked"
     if built.total_variation is not None:
