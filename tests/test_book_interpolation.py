@@ -13,7 +13,7 @@ def test_rows_share_nothing_and_are_solved():
     assert off.shape == (40, 5)
     assert ((norms > 10 * np.sqrt(3)) & (norms < 12 * np.sqrt(3))).all()
     # Each logit is one of a row's own: their spread is that of Student's law, not larger.
-    assert 0.2 < np.std(np.sqrt(5) * off / norms[:, None]) / np.sqrt(5 / 3) < 3
+    X
 
 
 @pytest.mark.parametrize(
