@@ -77,7 +77,7 @@ SAMPLE = 8
 CHECKS = 50
 """A row is unresolved after so many checks on all tokens."""
 
-BLOCK_BYTES, MOST_ROWS = 2**26, 256
+BLOCK_BYTES, MOST_ROWS = 2**28, 256
 """Memory for a block of rows, and its size at the most."""
 
 
