@@ -209,7 +209,7 @@ def pytest(machine, arguments, jobs=1, log=subprocess.DEVNULL):
     """Run pytest on a machine; yield the tests that failed."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "junit.xml"
-        command = [machine.python(), "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider"]
+        command = [machine.python(), "-m", "pytest", "-v", "--color=no", "-p", "no:cacheprovider"]
         command += ["--continue-on-collection-errors"]
         command += ["--junitxml", str(report), "-o", "junit_family=xunit1"]
         command += ["-n", str(jobs), "--dist", "loadfile"] if jobs > 1 else []
