@@ -46,8 +46,12 @@ from .least_distance import (
 RANK = 1e-12
 """Singular values of the support's differences below this, relative to the largest, are zero."""
 
-EXCHANGES = 12
+EXCHANGES = 30
 """Exchanges of a row, before one token at a time; easy rows need eight."""
+
+FAR = 200.0
+"""A row whose query gets that many gaps long over a key's unit, or half as long again as it was,
+will hardly come to rest."""
 
 TOGETHER = 16
 """Rows whose linear systems are solved at once, so that all fit into a processor's cache."""
@@ -73,7 +77,7 @@ SAMPLE = 8
 CHECKS = 50
 """A row is unresolved after so many checks on all tokens."""
 
-BLOCK_BYTES, MOST_ROWS = 2**26, 256
+BLOCK_BYTES, MOST_ROWS = 2**28, 256
 """Memory for a block of rows, and its size at the most."""
 
 
@@ -359,7 +363,7 @@ class _Problem:
         result, left = np.full((n, dim), np.nan), np.arange(n)
         rank = rows.equalities.any(axis=2).sum(axis=1)
         active = competing.roughly_largest(ranking, at, int(START * (dim - fixed)))
-        scratch = _Scratch(2)
+        scratch, longest = _Scratch(2), np.zeros(n)
         for _ in range(EXCHANGES):
             if not len(left):
                 break
@@ -390,7 +394,11 @@ class _Problem:
             moved = entered | (kept != on).any(axis=1)
             done = ~moved & (error <= CERTAIN)
             result[left[done]] = q[done]
-            left, active, rank, rows = left[moved], new[moved], rank[moved], rows.take(moved)
+            length = np.linalg.norm(q, axis=1)
+            longest = np.maximum(longest, length)
+            moved &= (length < FAR) & (2 * length > longest)
+            left, active, rank, longest = left[moved], new[moved], rank[moved], longest[moved]
+            rows = rows.take(moved)
         return result
 
     def _one_by_one(self, competing, rows, ranking, at):
