@@ -1,9 +1,12 @@
 """Targets from files and constructions to files: round trips, and what is refused."""
 
+import bz2
+import gzip
 import io
 import json
 import pickle
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,36 +69,191 @@ def test_symmetric_and_pattern_files_match_scipy(tmp_path):
         assert same(files.read_target(path), jla.check_target(scipy.io.mmread(path)))
 
 
+def test_compressed_matrix_market_is_read(tmp_path):
+    scipy.io.mmwrite(tmp_path / "A.mtx", TARGET, precision=17)
+    content = (tmp_path / "A.mtx").read_bytes()
+    for suffix, compress in ((".gz", gzip.compress), (".bz2", bz2.compress)):
+        path = tmp_path / f"A.mtx{suffix}"
+        path.write_bytes(compress(content))
+        assert same(files.read_target(path), TARGET)
+        path.write_bytes(compress(content)[:-9])
+        refused(path, "not a readable .mtx")
+        path.write_bytes(compress(bytes(10**7)))
+        assert path.stat().st_size < 10**5
+        refused(path, "unpacks to more than max_bytes=1000000", max_bytes=10**6)
+
+
+def saved(path, **arrays):
+    np.savez(path, **arrays)
+    return path
+
+
+def test_csr_parts_under_a_prefix_are_read(tmp_path):
+    parts = {"data": TARGET.data, "indices": TARGET.indices, "indptr": TARGET.indptr}
+    parts |= {"shape": np.array(TARGET.shape)}
+    features = {"data": np.ones(1), "indices": [0], "indptr": [0, 1, 1, 1], "shape": [3, 9]}
+    adj = {f"adj_{name}": part for name, part in parts.items()}
+    attr = {f"attr_{name}": part for name, part in features.items()}
+    names = {"labels": np.arange(12), "class_names": np.array(["a", "b"])}
+    path = tmp_path / "A.npz"
+    assert same(files.read_target(saved(path, **adj)), TARGET)
+    assert same(files.read_target(saved(path, **adj, **attr, **names)), TARGET)
+    assert same(files.read_target(saved(path, **parts)), TARGET)
+    other = {f"other_{name}": part for name, part in parts.items()}
+    saved(path, **adj, **other)
+    refused(path, r"2 of them, array= \(--array\) chooses one: \['adj', 'other'\]")
+    assert same(files.read_target(path, array="other"), TARGET)
+    refused(path, "array='another': is no square matrix here", array="another")
+    # Objects beside the matrix are neither read nor in the way.
+    pickled = np.array([Hostile()], dtype=object)
+    assert same(files.read_target(saved(path, **adj, names=pickled)), TARGET)
+
+
+def test_what_pydata_writes_is_read(tmp_path):
+    coo, csc = TARGET.tocoo(), TARGET.tocsc()
+    fill = {"fill_value": np.float64(0), "format": "coo"}
+    plain = {"data": coo.data, "coords": np.array(coo.coords), "shape": np.array(coo.shape)}
+    path = tmp_path / "A.npz"
+    assert same(files.read_target(saved(path, **plain, **fill)), TARGET)
+    for matrix, axis in ((TARGET, 0), (csc, 1)):
+        parts = {"data": matrix.data, "indices": matrix.indices, "indptr": matrix.indptr}
+        parts |= {"shape": matrix.shape, "compressed_axes": np.array([axis])}
+        assert same(files.read_target(saved(path, **parts, **fill)), TARGET)
+    refused(saved(path, **plain, fill_value=1.0), "fill_value is 1.0, not 0")
+    refused(saved(path, **plain | {"coords": coo.coords[0]}), "coords of shape")
+    refused(saved(path, **parts | {"compressed_axes": [2]}), "compressed_axes")
+    refused(saved(path, **plain | {"coords": np.array(coo.coords) + 1}), ".", jla.ParameterError)
+
+
+def test_what_pydata_really_writes_is_read(tmp_path):
+    pydata = pytest.importorskip("sparse")
+    for kind in (pydata.COO, pydata.GCXS):
+        pydata.save_npz(tmp_path / "A.npz", kind.from_numpy(TARGET.toarray()))
+        assert same(files.read_target(tmp_path / "A.npz"), TARGET)
+
+
+@pytest.mark.parametrize("form", ["csr", "csc", "coo", "bsr", "dia"])
+@pytest.mark.parametrize("dtype", [">f8", "<f4", ">f2", "<f2", "|i1", ">u2", "|b1"])
+def test_sparse_matrices_of_every_dtype(form, dtype, tmp_path):
+    matrix = sparse.eye_array(12, format=form)
+    sparse.save_npz(tmp_path / "A.npz", matrix)
+    with np.load(tmp_path / "A.npz") as stored:
+        arrays = dict(stored)
+    arrays["data"] = arrays["data"].astype(dtype)
+    assert same(files.read_target(saved(tmp_path / "A.npz", **arrays)), sparse.eye_array(12))
+
+
+def test_parallel_edges_of_a_byte_do_not_wrap_round(tmp_path):
+    rows, columns = [0] * 257 + [1], [0] + [1] * 257
+    arrays = {"row": rows, "col": columns, "data": np.ones(258, np.uint8), "format": b"coo"}
+    path = saved(tmp_path / "A.npz", **arrays, shape=(2, 2))
+    weights = files.read_target(path, normalize=True).toarray()
+    assert np.allclose(weights, [[1 / 257, 256 / 257], [0, 1]], rtol=1e-14)
+
+
+def test_dense_arrays_and_heads_inside_files(tmp_path):
+    dense = TARGET.toarray()
+    path = saved(tmp_path / "A.npz", attention=dense, tokens=np.array(["a"] * 12))
+    assert same(files.read_target(path), TARGET)
+    heads = np.stack([np.eye(12), dense])[None]
+    saved(path, first=heads, second=heads[:, ::-1], bias=np.ones(12))
+    refused(path, "2 of them")
+    assert same(files.read_target(path, array="first", head=1), TARGET)
+    assert same(files.read_target(path, array="second", head=(0, 0)), TARGET)
+    np.save(tmp_path / "A.npy", heads)
+    assert same(files.read_target(tmp_path / "A.npy", head=1), TARGET)
+    refused(tmp_path / "A.npy", r"A\.npy: has shape .*, a stack of 2 matrices", jla.TargetError)
+    refused(saved(path, bias=np.ones(12)), r"no square matrix; it holds \['bias'\]")
+
+
+def safetensors(**tensors):
+    """Return the content of a file of such tensors, (dtype, array of the bytes) by name."""
+    header, data = {}, b""
+    for name, (kind, shape, content) in tensors.items():
+        offsets = [len(data), len(data) + len(content)]
+        header[name] = {"dtype": kind, "shape": shape, "data_offsets": offsets}
+        data += content
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def test_safetensors_are_read(tmp_path):
+    pytest.importorskip("safetensors")
+    path = tmp_path / "A.safetensors"
+    matrix = np.array([[0.5, 0.5], [0.25, 0.75]])
+    for kind, dtype in (("F64", "<f8"), ("F32", "<f4"), ("F16", "<f2")):
+        path.write_bytes(safetensors(M=(kind, [1, 2, 2], matrix.astype(dtype).tobytes())))
+        assert files.read_target(path).toarray().tolist() == matrix.tolist()
+    # bfloat16 is the upper half of float32.
+    upper = (matrix.astype("<f4").view("<u4") >> 16).astype("<u2").tobytes()
+    path.write_bytes(safetensors(M=("BF16", [2, 2], upper), other=("F32", [1], bytes(4))))
+    assert files.read_target(path).toarray().tolist() == matrix.tolist()
+    path.write_bytes(safetensors(M=("BOOL", [2, 2], b"\1\0\1\1"), N=("U8", [2, 2], b"\1\0\0\1")))
+    refused(path, r"2 of them.*\['M', 'N'\]")
+    kept = files.read_target(path, array="M", mask="keep")
+    assert kept.toarray().tolist() == [[1, 0], [0.5, 0.5]]
+    path.write_bytes(safetensors(M=("F8_E4M3", [2, 2], b"8008")))
+    refused(path, "M: numbers of format F8_E4M3 are not read")
+    path.write_bytes(path.read_bytes()[:-1])
+    refused(path, "not a readable .safetensors file")
+
+
+OPTIONS = np.array([[4.0, 2, 1, 0], [0, 4, 2, 1], [0, 0, 4, 2], [0, 0, 0, 0]])
+
+
 @pytest.mark.parametrize(
-    ("text", "match"),
+    ("options", "row", "expected"),
     [
-        ("", "first line"),
-        ("%%MatrixMarket vector coordinate real general\n1 1 1\n1 1 1\n", "first line"),
-        ("%%MatrixMarket matrix coordinate complex general\n1 1 1\n1 1 1 0\n", "'complex'"),
-        ("%%MatrixMarket matrix array pattern general\n1 1\n1\n", "'pattern'"),
-        ("%%MatrixMarket matrix array real skew-symmetric\n1 1\n", "'skew-symmetric'"),
-        ("%%MatrixMarket matrix coordinate real general\n", "no line of sizes"),
-        ("%%MatrixMarket matrix coordinate real general\n1 1\n1 1 1\n", "line of sizes"),
-        ("%%MatrixMarket matrix coordinate real general\n-1 -1 1\n1 1 1\n", "line of sizes"),
-        ("%%MatrixMarket matrix coordinate real general\n1 2 1\n1 1 1\n", "square"),
-        ("%%MatrixMarket matrix coordinate real general\n1 1 2\n1 1 1\n", "truncated"),
-        ("%%MatrixMarket matrix coordinate real general\n1 1 1\n1 1 1\n1 1 0\n", "too many lines"),
-        ("%%MatrixMarket matrix coordinate real general\n1 1 1\n1 1\n", "not 3 numbers"),
-        ("%%MatrixMarket matrix coordinate real general\n1 1 1\n1 1 0_1\n", "not 3 numbers"),
-        (
-            f"%%MatrixMarket matrix coordinate real general\n1 1 1\n1 1 {'1' * 999}\n",
-            "not finite",
-        ),
-        ("%%MatrixMarket matrix coordinate real general\n1 1 1\n0 1 1\n", "outside"),
-        ("%%MatrixMarket matrix coordinate real general\n1 1 1\n1.0 1 1\n", "line 3: '1.0 1 1'"),
-        ("%%MatrixMarket matrix coordinate real general\n1 1 1\n1 1 one\n", "line 3: '1 1 one'"),
-        ("%%MatrixMarket matrix coordinate real general\n1 1 1\n1 1 nan\n", "not finite"),
-        ("%%MatrixMarket matrix coordinate real symmetric\n2 2 2\n1 2 1\n2 1 1\n", "both sides"),
+        ({"normalize": True, "padding": "self"}, 0, [4 / 7, 2 / 7, 1 / 7, 0]),
+        ({"normalize": True, "padding": "uniform"}, 3, [0.25] * 4),
+        ({"top_k": 2, "padding": "self"}, 0, [2 / 3, 1 / 3, 0, 0]),
+        ({"threshold": 4, "padding": "self"}, 1, [0, 1, 0, 0]),
+        ({"self_loops": True}, 3, [0, 0, 0, 1]),
+        ({"self_loops": True, "top_k": 1}, 2, [0, 0, 1, 0]),
     ],
 )
-def test_what_is_no_matrix_market_target_is_refused(text, match, tmp_path):
-    (tmp_path / "A.mtx").write_text(text)
-    refused(tmp_path / "A.mtx", match, jla.ParameterError)
+def test_options_of_a_reader(options, row, expected, tmp_path):
+    np.save(tmp_path / "A.npy", OPTIONS)
+    target = files.read_target(tmp_path / "A.npy", **options).toarray()
+    assert np.allclose(target[row], expected, rtol=1e-14)
+    assert np.allclose(target.sum(axis=1), 1, rtol=1e-14)
+
+
+def test_padding_alone_does_not_rescale(tmp_path):
+    np.save(tmp_path / "A.npy", [[1, 0, 0], [0.5, 0.5, 0], [0, 0, 0]])
+    read = files.read_target(tmp_path / "A.npy", padding="uniform").toarray()
+    assert np.allclose(read[2], 1 / 3, rtol=1e-14)
+    assert files.read_target(tmp_path / "A.npy", padding="drop").shape == (2, 2)
+    np.save(tmp_path / "A.npy", [[1, 0, 0], [0.5, 0.6, 0], [0, 0, 0]])
+    refused(tmp_path / "A.npy", "row 1: sums to 1.1", jla.TargetError, padding="self")
+
+
+def test_options_that_do_not_go_together(tmp_path):
+    np.save(tmp_path / "A.npy", np.eye(3))
+    for options in ({"mask": "keep", "top_k": 1}, {"mask": "keep", "threshold": 0.5}):
+        with pytest.raises(jla.ParameterError, match="mask: its entries are alike"):
+            files.read_target(tmp_path / "A.npy", **options)
+    for options, match in [
+        ({"mask": "kept"}, "convention='kept'"),
+        ({"padding": "zero"}, "padding='zero'"),
+        ({"top_k": 4}, "top_k=4"),
+        ({"head": 0}, "is one matrix"),
+        ({"max_bytes": 0}, "max_bytes=0"),
+    ]:
+        with pytest.raises(jla.ParameterError, match=match):
+            files.read_target(tmp_path / "A.npy", **options)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".mtx", ".npy"])
+def test_targets_are_written_and_read_again(suffix, tmp_path):
+    files.write_target(tmp_path / f"A{suffix}", TARGET)
+    assert same(files.read_target(tmp_path / f"A{suffix}"), TARGET)
+    with pytest.raises(jla.TargetError, match="row 1: sums to 2"):
+        files.write_target(tmp_path / f"B{suffix}", np.diag([1, 2, 1]))
+    assert not (tmp_path / f"B{suffix}").exists()
+    with pytest.raises(FileError, match="cannot be written: No such file"):
+        files.write_target(tmp_path / f"none/A{suffix}", TARGET)
 
 
 def test_a_mask_is_read_when_its_rows_may_be_normalised(tmp_path):
@@ -115,6 +273,10 @@ def refused(path, match, error=FileError, **options):
 
 def test_files_that_are_not_there_or_not_files(tmp_path):
     refused(tmp_path / "none.npz", "no such file")
+    with pytest.raises(FileNotFoundError):
+        files.read_target(tmp_path / "none.mtx.gz")
+    with pytest.raises(FileNotFoundError):
+        jla.Construction.load(tmp_path / "none.npz")
     refused(tmp_path / "A.txt", "unknown suffix '.txt'")
     (tmp_path / "folder.npy").mkdir()
     refused(tmp_path / "folder.npy", "is not a file")
@@ -163,6 +325,38 @@ def npy_header(shape, dtype="<f8"):
     return buffer.getvalue()
 
 
+def test_a_file_is_not_opened_if_it_is_too_large(tmp_path, monkeypatch):
+    np.save(tmp_path / "A.npy", TARGET.toarray())
+    BUILT.save(tmp_path / "built.npz")
+
+    def opened(*args, **options):
+        pytest.fail("it was opened")
+
+    monkeypatch.setattr(Path, "open", opened)
+    refused(tmp_path / "A.npy", "more than max_bytes=1000 bytes", max_bytes=1000)
+    with pytest.raises(FileError, match="more than max_bytes=1000"):
+        jla.Construction.load(tmp_path / "built.npz", max_bytes=1000)
+
+
+def test_members_of_an_archive_are_counted_together(tmp_path):
+    path = tmp_path / "A.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in "abc":
+            archive.writestr(f"{name}.npy", npy_header((1000,)) + bytes(8000))
+    assert path.stat().st_size < 1000
+    refused(path, "unpacks to more than max_bytes=20000 bytes", max_bytes=20_000)
+    refused(path, "no square matrix", max_bytes=30_000)
+
+
+def test_a_header_larger_than_the_file(tmp_path):
+    header = npy_header((2, 2))
+    longer = header[:8] + (60_000).to_bytes(2, "little") + header[10:] + bytes(32)
+    (tmp_path / "A.npy").write_bytes(longer)
+    refused(tmp_path / "A.npy", "not a readable .npy file")
+    (tmp_path / "A.npy").write_bytes(b"\x93NUMPY\x03\x00" + header[8:] + bytes(32))
+    refused(tmp_path / "A.npy", "unknown version")
+
+
 def test_announced_sizes_are_not_believed(tmp_path):
     (tmp_path / "A.npy").write_bytes(npy_header((10**7, 10**7)))
     refused(tmp_path / "A.npy", "truncated")
@@ -177,10 +371,6 @@ def test_announced_sizes_are_not_believed(tmp_path):
     huge = sparse.coo_array(([1.0], ([0], [0])), shape=(10**9, 10**9))
     sparse.save_npz(tmp_path / "huge.npz", huge)
     refused(tmp_path / "huge.npz", "some row is empty", jla.TargetError)
-    head = "%%MatrixMarket matrix coordinate real general\n"
-    for size in ("1000000000 1000000000 1\n1 1 1\n", "9 9 1000000000000\n1 1 1\n"):
-        (tmp_path / "A.mtx").write_text(head + size)
-        refused(tmp_path / "A.mtx", "truncated|some row is empty", jla.ParameterError)
 
 
 def test_broken_sparse_arrays_are_refused(tmp_path):
@@ -316,6 +506,31 @@ def test_writing_is_all_or_nothing(tmp_path, monkeypatch):
         BUILT.save(path)
     assert path.read_bytes() == b"precious"
     assert [entry.name for entry in tmp_path.iterdir()] == ["built.npz"]
+
+
+def test_what_was_there_stays_until_everything_is_written(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_bytes(b"precious")
+
+    def write(file):
+        file.write(b"half of it")
+        file.flush()
+        assert path.read_bytes() == b"precious"
+        file.write(b", and the rest")
+
+    atomic.write_atomically(path, write)
+    assert path.read_bytes() == b"half of it, and the rest"
+
+    def interrupted(file):
+        file.write(b"half of it")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        atomic.write_atomically(path, interrupted)
+    assert path.read_bytes() == b"half of it, and the rest"
+    atomic.write_atomically(path, b"bytes")
+    assert path.read_bytes() == b"bytes"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["table.csv"]
 
 
 def test_places_that_cannot_be_written(tmp_path):

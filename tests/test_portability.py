@@ -1,5 +1,7 @@
 """The harness of `make portability`: what is valid stays valid, and what is fragile is seen."""
 
+import inspect
+import os
 import subprocess
 import sys
 
@@ -10,16 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from portability import perturbed, run
 
+import jl_attention as jla
+
 FRAGILE = {
     # A sign, a basis, an order among equals, the last digits of a sum, a comparison at its edge.
-    "a singular vector": "print(np.linalg.svd(A)[0][0, 0].round(3))",
+    "a singular vector": "print(np.linalg.svd(A)[0][0].round(3))",
     "a null space": "print(scipy.linalg.null_space(np.ones((1, 4)))[0].round(3))",
-    "an eigenvector": "print(scipy.linalg.eigh(A + A.T)[1][0, :2].round(3))",
-    "a basis by QR": "print(np.linalg.qr(A)[0][0, 0].round(3))",
+    "an eigenvector": "print(scipy.linalg.eigh(A + A.T)[1][0].round(3))",
+    "a basis by QR": "print(np.linalg.qr(A)[0][0].round(3))",
     "a tie": "print(np.argsort(np.ones(40))[:5])",
     "the place of a maximum": "print(np.argmax(Q @ np.ones(5) / Q.sum(axis=1)))",
     "all digits": "print(f'{(A @ A).sum():.16g}')",
-    "an edge": "print(sum(0.1 * np.ones(10) @ np.ones(10) <= 1.0 for _ in range(1)))",
+    "an edge": "print((np.full((40, 3), 0.1) @ np.ones(3) <= 0.3).sum())",
 }
 ROBUST = {
     "singular values": "print(np.linalg.svd(A)[1].round(3))",
@@ -45,6 +49,8 @@ WATCHED = {
 
 @pytest.fixture(scope="module")
 def machines():
+    if "JL_MACHINE" in os.environ:
+        pytest.skip("the harness does not run inside itself")
     return {machine.name: machine for machine in [run.Machine("here", "default"), *run.perturbed()]}
 
 
@@ -75,8 +81,8 @@ def test_planted_fragilities_in_a_notebook_are_seen(tmp_path, machines):
     cells = [SETUP, *ROBUST.values(), *FRAGILE.values()]
     notebook = executed(tmp_path / "planted.ipynb", cells)
     assert differing(machines["here"], notebook) == []
-    seen = [set(differing(machines[f"perturbed, seed {seed}"], notebook)) for seed in (1, 2)]
-    assert set.union(*seen) == set(range(1 + len(ROBUST), len(cells)))
+    fragile = list(range(1 + len(ROBUST), len(cells)))
+    assert differing(machines["perturbed, seed 1"], notebook) == fragile
 
 
 def test_planted_boundaries_in_a_notebook_are_seen(tmp_path, machines):
@@ -85,36 +91,35 @@ def test_planted_boundaries_in_a_notebook_are_seen(tmp_path, machines):
     assert differing(machines["rounding boundaries"], notebook) == wanted
 
 
-def test_a_planted_fragility_in_a_test_is_seen(tmp_path, machines):
-    planted = tmp_path / "test_planted.py"
-    planted.write_text(
-        "import numpy as np\n"
-        "import jl_attention as jla\n"
-        "def test_a_sign():\n"
-        f"    assert np.linalg.svd([[2.0, 1], [1, 2]])[0][0, 0] {sign()} 0\n"
-        "def test_values():\n"
-        "    assert abs(np.linalg.svd([[2.0, 1], [1, 2]])[1] - [3, 1]).max() < 1e-9\n"
-        "def test_the_package_is_perturbed_too():\n"
-        "    built = jla.construct(np.eye(40)[::-1], rng=0, dim=9)\n"
-        f"    assert float(built.queries[0, 0]).hex() == {drawn()!r}\n"
-    )
-    outcome = run.visit(machines["here"], [], [str(planted)])
-    assert outcome.tests == []
-    failed = set()
-    for seed in (1, 2, 3):
-        outcome = run.visit(machines[f"perturbed, seed {seed}"], [], [str(planted)])
-        failed |= {test.rpartition("::")[2] for test in outcome.tests}
-    assert failed == {"test_a_sign", "test_the_package_is_perturbed_too"}
+PLANTED = """
+import numpy as np
+import jl_attention as jla
+def test_signs():
+    assert signs() == SIGNS
+def test_bits():
+    assert drawn() == BITS
+def test_value():
+    assert abs(float.fromhex(drawn()) - float.fromhex(BITS)) < 1e-9
+"""
 
 
-def sign():
-    return "<>"[int(np.linalg.svd([[2.0, 1], [1, 2]])[0][0, 0] > 0)]
+def signs():
+    """Return a fact about this LAPACK: the signs of some singular vectors."""
+    return (np.linalg.svd(np.vander(range(1, 9)))[0][0] > 0).tolist()
 
 
 def drawn():
-    import jl_attention as jla
+    """Return a fact about this BLAS: all bits of a query."""
+    return jla.construct(np.eye(40)[::-1], rng=0, dim=9).queries[0, 0].hex()
 
-    return float(jla.construct(np.eye(40)[::-1], rng=0, dim=9).queries[0, 0]).hex()
+
+def test_planted_fragilities_in_tests_are_seen(tmp_path, machines):
+    planted = tmp_path / "test_planted.py"
+    facts = f"SIGNS, BITS = {signs()}, {drawn()!r}\n"
+    planted.write_text(facts + "".join(map(inspect.getsource, (signs, drawn))) + PLANTED)
+    assert run.visit(machines["here"], [], [str(planted)]).tests == []
+    failed = run.visit(machines["perturbed, seed 1"], [], [str(planted)]).tests
+    assert [test.rpartition("::")[2] for test in failed] == ["test_signs", "test_bits"]
 
 
 # --- What replaces a factorisation is one --------------------------------------------------------

@@ -2,10 +2,11 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.colors import to_rgba
 from scipy import stats
 
 from jl_attention import concentration
-from jl_attention_book.figures import COLORS, SIZES
+from jl_attention_book.figures import COLORS, SIZES, show_matrix, show_vacuous
 
 
 def clopper_pearson(hits, draws, level=0.95):
@@ -234,4 +235,245 @@ def dimension_against_length(lengths, gaussian, orthogonal, rule):
     ax.text(lengths[1] * 1.15, 0.8 * orthogonal[1], "orthogonal", color=COLORS["exact"])
     ax.text(lengths[5], 1.35 * lengths[5], "$m = L$", color="#555555", ha="right")
     ax.set(xlabel="$L$", ylabel="$m$", ylim=(20, 2000))
+    plt.show()
+
+
+# --- Chapters 4 to 6 -------------------------------------------------------------------------
+
+
+def successes(dims, shares, draws, promised, length):
+    """Draw the share of draws that meet a precision against m, and what theorems ask for.
+
+    Parameters
+    ----------
+    dims : ndarray
+    shares : dict of str to ndarray
+        Successes, of `draws`, for each kind of projection.
+    draws : int
+    promised : dict of str to int
+    length : int
+        L, where an exact factorisation is free.
+    """
+    _, ax = plt.subplots(figsize=SIZES["single"])
+    for (label, hits), (color, at, side) in zip(
+        shares.items(), (("measured", 0.45, "left"), ("exact", 0.6, "right")), strict=True
+    ):
+        share = hits / draws
+        ends = clopper_pearson(hits, draws)
+        ax.errorbar(dims, share, abs(ends - share), fmt="o-", ms=4, color=COLORS[color])
+        where = np.interp(at, share, dims)
+        shift = 1.05 if side == "left" else 0.95
+        ax.text(where * shift, at, label, color=COLORS[color], ha=side)
+    for (label, m), height in zip(promised.items(), (0.55, 0.3, 0.05), strict=False):
+        ax.axvline(m, color=COLORS["theory"], lw=1.2)
+        ax.text(m * 0.97, height, label, color=COLORS["theory"], ha="right", va="bottom")
+    right = 1.15 * max(promised.values())
+    ax.axvspan(length, right, color=COLORS["forbidden"], alpha=0.3, lw=0)
+    ax.text(length * 1.05, 0.98, "$m \\geq L$", color="#555555", va="top")
+    ax.set(xscale="log", xlabel="query dimension $m$", ylabel="share of successes")
+    ax.set(xlim=(dims[0] * 0.9, right), ylim=(-0.03, 1.03))
+    ticks = [200, 500, 1000, 2000]
+    ax.set_xticks(ticks, [str(tick) for tick in ticks])
+    ax.minorticks_off()
+    plt.show()
+
+
+def target_beside_attention(target, attention, corner=40):
+    """Draw a corner of a target, of the attention matrix, and both rows' weights in order.
+
+    Parameters
+    ----------
+    target, attention : ndarray, shape (n, L)
+        Some rows of A and of M.
+    corner : int, optional
+    """
+    fig, axes = plt.subplots(1, 3, figsize=(6.4, 2.5), width_ratios=[1, 1, 1.25])
+    for ax, rows, title in ((axes[0], target, "target $A$"), (axes[1], attention, "attention $M$")):
+        show_matrix(ax, rows[:corner, :corner], title=title, vmax=0.5)
+    for rows, color, label in ((target, "target", "$A$"), (attention, "measured", "$M$")):
+        mass = np.cumsum(np.sort(rows, axis=1)[:, ::-1], axis=1).mean(axis=0)
+        axes[2].semilogx(np.arange(1, len(mass) + 1), mass, color=COLORS[color])
+        middle = len(mass) // 8
+        axes[2].text(middle, mass[middle] - 0.02, label, color=COLORS[color], va="top")
+    axes[2].set(xlabel="largest entries", title="their mass", ylim=(0, 1.05))
+    fig.get_layout_engine().set(wspace=0.08)
+    plt.show()
+
+
+def fixed_module():
+    """Draw the fixed parameters: two blocks that pick queries and keys out of the input."""
+    _, axes = plt.subplots(2, 1, figsize=(6.0, 4.2))
+    for ax, names, result, color in (
+        (axes[0], ("$I$", "$0$"), "$X_1$", "theory"),
+        (axes[1], ("$0$", "$I$"), "$X_2$", "measured"),
+    ):
+        blocks = [
+            ((0, 0), 2, "$X_1$", ("theory", 0.35)),
+            ((1.4, 0), 2, "$X_2$", ("measured", 0.35)),
+            ((3.6, 1.1), 1.4, names[0], ("ink", 0.12 * (names[0] == "$I$"))),
+            ((3.6, -0.3), 1.4, names[1], ("ink", 0.12 * (names[1] == "$I$"))),
+            ((6.2, 0), 2, result, (color, 0.35)),
+        ]
+        for (x, y), height, label, (shade, alpha) in blocks:
+            face = to_rgba(COLORS[shade], alpha)
+            ax.add_patch(plt.Rectangle((x, y), 1.4, height, fc=face, ec=COLORS["ink"]))
+            ax.text(x + 0.7, y + height / 2, label, ha="center", va="center", fontsize=13)
+        which = "Q" if result == "$X_1$" else "K"
+        ax.text(3.2, 1, r"$\cdot$", ha="center", va="center", fontsize=16)
+        ax.text(5.6, 1, "=", ha="center", va="center", fontsize=14)
+        ax.text(1.4, 2.25, "$X$: $L \\times 2m$", ha="center")
+        ax.text(4.3, 2.65, f"$m^{{-1/4}} W_{which}$: $2m \\times m$", ha="center")
+        ax.text(6.9, 2.25, "queries" if which == "Q" else "keys", ha="center")
+        ax.set(xlim=(-0.1, 7.8), ylim=(-0.4, 3.1), aspect="equal")
+        ax.axis("off")
+    plt.show()
+
+
+def families(targets, logits, corner=40):
+    """Draw a corner of several targets, and below each the logits of its construction.
+
+    Parameters
+    ----------
+    targets, logits : dict of str to ndarray, shape (n, L)
+    corner : int, optional
+    """
+    _, axes = plt.subplots(2, len(targets), figsize=(6.4, 2.9))
+    for column, (name, target) in zip(axes.T, targets.items(), strict=True):
+        show_matrix(column[0], target[:corner, :corner], title=name, vmax=0.5)
+        show_matrix(column[1], logits[name][:corner, :corner])
+    for ax, label in zip(axes[:, 0], ("target $A$", r"logits $\Lambda$"), strict=True):
+        ax.set_ylabel(label)
+    plt.show()
+
+
+def side_by_side(matrices):
+    """Draw matrices beside each other, each with its own colour bar: {title: matrix}."""
+    fig, axes = plt.subplots(1, len(matrices), figsize=(6.4, 6.4 / len(matrices)))
+    for ax, (title, matrix) in zip(axes, matrices.items(), strict=True):
+        bar = fig.colorbar(show_matrix(ax, matrix, title=title), ax=ax, shrink=0.75)
+        bar.outline.set_linewidth(0.5)
+    plt.show()
+
+
+def error_against_dim(dims, errors, tolerance, length):
+    """Draw the largest logit error against m, for several kinds of projection.
+
+    Parameters
+    ----------
+    dims : ndarray
+    errors : dict of str to ndarray
+        By kind; zeros are left out.
+    tolerance : float
+        delta.
+    length : int
+        L.
+    """
+    _, ax = plt.subplots(figsize=SIZES["single"])
+    for (kind, values), color in zip(errors.items(), ("measured", "exact"), strict=True):
+        shown = np.where(values > 0, values, np.nan)
+        ax.loglog(dims, shown, "o-", ms=4, color=COLORS[color])
+        last = np.nonzero(values > 0)[0][-1]
+        ax.annotate(
+            kind, (dims[last], values[last]), xytext=(-6, -12), textcoords="offset points",
+            color=COLORS[color], ha="right",
+        )  # fmt: skip
+    ax.axhline(tolerance, color=COLORS["theory"], lw=1.2)
+    ax.text(dims[0], tolerance * 1.08, r"tolerance $\delta$", color=COLORS["theory"])
+    ax.axvspan(length, 1.3 * dims[-1], color=COLORS["forbidden"], alpha=0.3, lw=0)
+    ax.text(length * 1.05, tolerance * 2.5, "$m \\geq L$", color="#555555")
+    ax.set(xlabel="query dimension $m$", ylabel="largest logit error")
+    ax.set(xlim=(0.9 * dims[0], 1.3 * dims[-1]))
+    plt.show()
+
+
+def lengths(L, curves, points):
+    """Draw the query dimension against the length: what theorems ask for, and what worked.
+
+    Parameters
+    ----------
+    L : ndarray
+    curves : dict of str to (ndarray, str, str)
+        Dimensions, line style and the key of a colour, by label.
+    points : dict of str to (L, m, low, high, filled)
+        Measured medians with their intervals, by label.
+    """
+    _, ax = plt.subplots(figsize=(6.0, 4.8))
+    labels = []
+    for label, (dims, line, color) in curves.items():
+        ax.plot(L, dims, line, color=COLORS[color], lw=1.5)
+        labels.append((dims[-1], label, COLORS[color]))
+    for label, (at, m, low, high, filled) in points.items():
+        color = COLORS["measured"]
+        ax.errorbar(
+            at, m, (m - low, high - m), fmt="o" if filled else "D", ms=4, color=color,
+            mfc=color if filled else "none", lw=1,
+        )  # fmt: skip
+        labels.append((m[-1] * (L[-1] / at[-1]) ** 0.12, label, color))
+    ax.set(xscale="log", yscale="log", xlabel="sequence length $L$", ylabel="query dimension $m$")
+    ax.set(ylim=(45, 12_000), xlim=(55, 400_000))
+    ax.set_xticks([100, 1000, 10_000])
+    height = 0.0
+    for value, label, color in sorted(labels):  # from below, far enough apart
+        height = max(value, 1.13 * height)
+        ax.text(L[-1] * 1.25, height, label, color=color, va="center", fontsize=9)
+    show_vacuous(ax, L, label="$m \\geq L$")
+    plt.show()
+
+
+def logarithm(L, m, low, high, models):
+    """Draw measured dimensions with their intervals, and models of their growth.
+
+    Parameters
+    ----------
+    L, m, low, high : ndarray
+    models : dict of str to (ndarray, str, str)
+        Dimensions, line style and the key of a colour, by label.
+    """
+    _, axes = plt.subplots(1, 2, figsize=SIZES["wide"], width_ratios=[1, 1])
+    reference = next(iter(models.values()))[0]
+    for ax, scale in ((axes[0], 1.0), (axes[1], reference / 100)):
+        shift = 0.0 if ax is axes[0] else 100.0
+        for values, line, color in models.values():
+            ax.semilogx(L, values / scale - shift, line, color=COLORS[color], lw=1.5)
+        ax.errorbar(
+            L, m / scale - shift, ((m - low) / scale, (high - m) / scale), fmt="o", ms=4,
+            color=COLORS["measured"], lw=1,
+        )  # fmt: skip
+        ax.set_xlabel("$L$")
+    axes[0].set_ylabel("smallest $m$")
+    axes[0].set_ylim(0, None)
+    axes[1].set_ylabel("off the line, %")
+    for height, (label, (_, _, color)) in zip((0.9, 0.78, 0.66), models.items(), strict=False):
+        axes[0].text(
+            0.04, height, label, color=COLORS[color], transform=axes[0].transAxes, fontsize=9
+        )
+    plt.show()
+
+
+def scaling(sweeps, length):
+    """Draw measured dimensions against four parameters, with what the forms of a theorem ask for.
+
+    Parameters
+    ----------
+    sweeps : dict of str to dict
+        By axis label: "x", "lines" (colour key to dimensions) and "points" (filled to dimensions).
+    length : int
+        L.
+    """
+    fig, axes = plt.subplots(2, 2, figsize=(6.4, 5.4), sharey=True)
+    for ax, (label, sweep) in zip(axes.flat, sweeps.items(), strict=True):
+        for (color, dims), name in zip(sweep["lines"].items(), ("sharp", "diff."), strict=True):
+            ax.loglog(sweep["x"], dims, color=COLORS[color])
+            top = np.argmax(dims)
+            side = "right" if top == np.argmax(sweep["x"]) else "left"
+            ax.text(sweep["x"][top], 1.12 * dims[top], name, color=COLORS[color], ha=side)
+        for mark, dims in sweep["points"].items():
+            face = None if mark == "o" else "none"
+            ax.loglog(sweep["x"], dims, mark, color=COLORS["measured"], mfc=face, ms=5)
+        ax.axhline(length, color=COLORS["ink"], lw=1, ls=":")
+        ax.set(xlabel=label, ylim=(200, None))
+    axes[0, 0].text(1.0, 1.1 * length, "$m = L$")
+    fig.get_layout_engine().set(wspace=0.08)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("$m$")
     plt.show()

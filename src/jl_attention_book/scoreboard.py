@@ -51,6 +51,39 @@ def settings(method, length):
     }
 
 
+def selections(workload, share):
+    """Return what each method keeps if it may keep about this share of a prompt's keys.
+
+    Parameters
+    ----------
+    workload : jl_attention.workloads.Workload
+    share : float
+        Of the keys; a block of queries keeps 64 keys of a slash, so the shares of columns and of
+        slashes are a half each.
+
+    Returns
+    -------
+    dict of str to list of jl_attention.workloads.selectors.Selection
+    """
+    budget = max(2, round(share * workload.length))
+    blocks, half = max(1, round(budget / 64)), budget // 2
+    slashes = {"verticals": half, "slashes": max(1, half // 64), "first": 4, "nearest": 1}
+    options = {
+        "StreamingLLM": ("streaming_llm", {"first": 4, "recent": budget - 4}),
+        "vertical-slash": ("vertical_slash", slashes),
+        "FlexPrefill": ("flex_prefill", {"min_budget": budget}),
+        "block-sparse": ("block_sparse", {"blocks": blocks}),
+        "Quest": ("quest", {"budget": budget}),
+        "H2O": ("h2o", {"heavy": half, "recent": half}),
+        "TOVA": ("tova", {"budget": budget}),
+        "SnapKV": ("snapkv", {"budget": budget}),
+    }
+    return {
+        name: selectors.SELECTORS[selector](workload.Q, workload.K, **settings)
+        for name, (selector, settings) in options.items()
+    }
+
+
 def solve(length, pattern, geometry):
     """Return the rows of the table for one workload, a list of dicts."""
     workload = make(pattern, length, head_dim=HEAD_DIM, geometry=geometry, rng=SEED)

@@ -173,20 +173,23 @@ def environment(folder, interpreter, resolution=None):
 
     def make():
         python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        uv = [str(python), "-m", "uv", "--quiet", "pip"]
+        install = [*uv, "install", "--python", str(python)]
         requirements = ROOT / "requirements.lock"
-        steps = [[interpreter, "-m", "venv", "--clear", str(folder)]]
+        steps = [
+            [interpreter, "-m", "venv", "--clear", str(folder)],
+            [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "uv"],
+        ]
         if resolution:
             requirements = folder / "requirements.txt"
             extras = [word for extra in EXTRAS for word in ("--extra", extra)]
-            steps += [
-                [*pip, "uv"],
-                [str(python), "-m", "uv", "pip", "compile", "--quiet", "--no-header",
-                 "--resolution", resolution, *extras, "pyproject.toml", "-o", str(requirements)],
-            ]  # fmt: skip
+            options = ["--python", str(python), "--no-header", "--resolution", resolution]
+            steps.append(
+                [*uv, "compile", *options, *extras, "pyproject.toml", "-o", str(requirements)]
+            )
         steps += [
-            [*pip, "-r", str(requirements)],
-            [*pip, "--no-deps", "--no-build-isolation", "-e", "."],
+            [*install, "-r", str(requirements)],
+            [*install, "--no-deps", "-e", "."],
         ]
         if not (folder / "ready").exists():
             for step in steps:
@@ -206,7 +209,7 @@ def pytest(machine, arguments, jobs=1, log=subprocess.DEVNULL):
     """Run pytest on a machine; yield the tests that failed."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "junit.xml"
-        command = [machine.python(), "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider"]
+        command = [machine.python(), "-m", "pytest", "-v", "--color=no", "-p", "no:cacheprovider"]
         command += ["--continue-on-collection-errors"]
         command += ["--junitxml", str(report), "-o", "junit_family=xunit1"]
         command += ["-n", str(jobs), "--dist", "loadfile"] if jobs > 1 else []

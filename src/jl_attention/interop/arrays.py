@@ -7,6 +7,7 @@ are read like any other numbers. No library is imported here: whoever passes its
 
 import numbers
 import reprlib
+import warnings
 
 import numpy as np
 from scipy import sparse
@@ -90,7 +91,9 @@ def real_csr(value, name, error=TargetError, *, square=True):
     scipy.sparse.csr_array of float64
     """
     if comes_from(value, "torch") and _is_sparse(value):
-        value = _guarded(_torch_to_scipy, value, name, error)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that the layout is young
+            value = _guarded(_torch_to_scipy, value, name, error)
     elif comes_from(value, "sparse") and hasattr(value, "fill_value"):
         value = _guarded(_pydata_to_scipy, value, name, error)
     elif comes_from(value, "pandas"):

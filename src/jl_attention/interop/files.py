@@ -179,10 +179,10 @@ def _read_npz(content, max_bytes, array):
     archive = NpzArchive(content, max_bytes)
     if "settings" in archive:
         raise FileError("it is a construction, not a target")
-    if {"format", "shape", "data"} <= archive.keys():
-        return _scipy_matrix(archive)
     if {"coords", "shape", "data"} <= archive.keys():
         return _pydata_matrix(archive)
+    if {"format", "shape", "data"} <= archive.keys() and "compressed_axes" not in archive:
+        return _scipy_matrix(archive)
     found = {}
     for indptr in (name for name in archive if name.endswith("indptr")):
         prefix = indptr.removesuffix("indptr")

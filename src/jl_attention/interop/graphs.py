@@ -51,7 +51,7 @@ def edges_of(graph, weight="weight"):
         return _from_networkx(graph, weight)
     if comes_from(graph, "igraph") and hasattr(graph, "get_edgelist"):
         return _from_igraph(graph, weight)
-    if hasattr(graph, "edge_index") and hasattr(graph, "num_nodes"):
+    if hasattr(graph, "edge_index") and hasattr(type(graph), "num_nodes"):
         return _from_geometric(graph, weight)
     if hasattr(graph, "adjacency") and not callable(graph.adjacency):  # scikit-network's
         matrix = real_csr(graph.adjacency, "graph.adjacency")

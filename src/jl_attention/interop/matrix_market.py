@@ -101,11 +101,10 @@ def read_matrix_market(content, check_extent):
     numbers = _cleaned(content[start:])
     _check_numbers(numbers, header, content, start)
     try:
-        values = _parse(numbers, header)
+        rows, columns, values = _parse(numbers, header)
     except (ValueError, OverflowError) as error:
         _refuse_first_bad_line(header, content, start)
         raise FileError(f"not a readable .mtx file: {reason(error)}") from None
-    rows, columns, values = values
     if header.symmetric:
         below, above = (rows > columns).any(), (rows < columns).any()
         if below and above:
@@ -163,8 +162,10 @@ def _cleaned(body):
         body = re.sub(rb"\n+", b"\n", body)
     if b"d" in body or b"D" in body:
         body = re.sub(rb"(?<=[\d.])[dD]", b"e", body)
-    body = b"\n" + body.strip(b" \n") + b"\n"
-    return body.replace(b"\n+", b"\n").replace(b" +", b" ")[1:]
+    body = body.strip(b" \n")
+    if body.startswith(b"+") or b"\n+" in body or b" +" in body:
+        body = re.sub(rb"(?<![^ \n])\+(?=[\d.])", b"", body)
+    return body + b"\n" if body else b""
 
 
 def _check_numbers(numbers, header, content, start):
