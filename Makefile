@@ -9,7 +9,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
-EXTRAS := book test browser cluster files kernels minilm
+EXTRAS := book test browser cluster files kernels minilm threads
 JOBS ?= 2
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 120 --color=no

@@ -65,6 +65,10 @@ def test_a_wrong_combination_proves_nothing():
         prove_infeasible(claim([1, 2], [0]), outside)
     free = np.array([[0.0], [4.0], [1.0], [-1.0]])  # one unknown is free
     check_exactly(prove_infeasible(claim([2, 3], [0, 1]), free), free)
+    line = np.array([[0.0], [1.0], [-0.9]])  # c_2 = 1.9 c_0 - 0.9 c_1
+    check_exactly(prove_infeasible(claim([2], [0, 1]), line, [0.0, 1.0]), line, [0.0, 1.0])
+    with pytest.raises(jla.ConstructionError, match="proves nothing"):  # a query of gap 1 exists
+        prove_infeasible(claim([2], [0, 1]), line, [0.0, 1.2])
     with pytest.raises(jla.ParameterError, match="values: 1 of them for a support of 2"):
         prove_infeasible(claim([2, 3], [0, 1]), free, [1.0])
 

@@ -78,8 +78,8 @@ def test_tables_for_people(target, tmp_path, capsys):
         "L = 32, k = 3, gamma = 5; at most 3 nonzeros in a column",
         "svd_projection",
         "m >= L = 32 is no gain",
-        "theorem: proved",
-        "prediction: an estimate that promises nothing",
+        "a theorem is proved, a law an exact distribution",
+        "~: a prediction",
         "wrote queries, keys to",
         "attention = softmax(queries keys^T) = softmax(Q K^T / sqrt(m))",
         "total_variation",
@@ -179,8 +179,10 @@ def test_a_total_variation_becomes_a_leak(target, capsys):
 def test_what_a_dimension_rests_on_and_the_size_of_its_logits(capsys):
     result = run_json(capsys, "dim", "--length", "256", "--row-nnz", "2")
     found = by_theorem(result)
-    assert {row["standing"] for row in result["required"]} <= {"theorem", "law", "prediction"}
-    assert found["T3"]["standing"] == found["T1"]["standing"] == "theorem"
+    standings = {name: row["standing"] for name, row in found.items()}
+    assert standings == dict.fromkeys(["T1", "T2", "T3", "T5"], "theorem") | {"T9": "law"}
+    predicted = [name for name, row in found.items() if row["logit_standing"] == "prediction"]
+    assert predicted == ["T9"]
     assert found["T3"]["largest_logit"] == pytest.approx(3 * np.log(100), rel=1e-12)
     # A support around a token: logits fall by (1 - cos(2 pi/256))^2 there and reach 2^2.
     fall = (1 - np.cos(2 * np.pi / 256)) ** 2
@@ -189,6 +191,28 @@ def test_what_a_dimension_rests_on_and_the_size_of_its_logits(capsys):
     assert found["T3"]["gains"]
     assert not found["T1"]["gains"]
     assert found["T1"]["dim"] > 256 == found["T1"]["dim_built"]
+    # Keys that are drawn together are a tight frame, which needs fewer dimensions.
+    tight = jla.required_dim(256, 2, codes="tight")
+    assert found["T3"]["dim_built"] == tight < found["T3"]["dim"]
+
+
+def test_the_dimension_built_is_the_one_that_build_takes(target, tmp_path, capsys):
+    path = str(tmp_path / "pattern.npz")
+    run_json(capsys, "example", "-o", path, "--length", "512")
+    found = by_theorem(run_json(capsys, "dim", path, "--tv", "0.05"))
+    for theorem, method in (("T3", "interpolate"), ("T9", "max_margin")):
+        line = ["build", path, "-o", str(tmp_path / "built.npz"), "--tv", "0.05"]
+        built = run_json(capsys, *line, "--method", method)
+        assert found[theorem]["dim_built"] == built["dim"] < 512
+        assert built["meets"] is True
+
+
+def test_the_predicted_size_of_max_margin_logits(tmp_path, capsys):
+    found = by_theorem(run_json(capsys, "dim", "--length", "512", "--row-nnz", "4"))["T9"]
+    target = jla.targets.row_sparse(512, 4, rng=0)
+    built = jla.construct(target, "max_margin", dim=found["dim_built"], rng=0)
+    typical = np.median(np.linalg.norm(built.queries, axis=1)) * np.sqrt(built.dim)
+    assert found["largest_logit"] == pytest.approx(typical, rel=0.1)
 
 
 def test_the_largest_logit_of_the_moment_curve_is_reached(capsys):

@@ -8,6 +8,7 @@ from scipy import sparse
 from scipy.optimize import linprog, nnls
 
 import jl_attention as jla
+from jl_attention.certificates import prove_infeasible
 from jl_attention.codes import unit_codes
 from jl_attention.methods import least_distance, margin_solver
 from jl_attention.methods.margin_solver import shortest_queries
@@ -190,11 +191,101 @@ def test_long_queries_keep_their_digits(length, rtol):
 
 
 def test_queries_beyond_the_digits_are_neither_found_nor_denied_silently():
-    keys, _ = circle(2_000_000)  # 2e11 gaps: the float keys themselves lose the circle
-    result = shortest_queries(rows_of([[0], [5]], len(keys)), keys[:, :2])
-    for row in result.infeasible:
-        assert result.certificates[row].least_length > 1e9
-    assert len(result.found) == 0
+    keys, exact = circle(400_000)  # 8e9 gaps
+    B = rows_of([[0], [5]], len(keys))
+    result = shortest_queries(B, 100 * keys)
+    assert list(result.infeasible) == [0, 1]
+    for certificate in result.certificates.values():
+        # Close to the true length, and not a proof that there is no query at all.
+        assert 0.3 * exact < 100 * certificate.least_length < 1.001 * exact
+        u, a = certificate.weights, certificate.coefficients
+        distance = u @ keys[certificate.competitors] - a @ keys[certificate.support]
+        assert certificate.distance == pytest.approx(100 * np.linalg.norm(distance), rel=1e-3)
+        with pytest.raises(jla.ConstructionError, match="no common point"):
+            prove_infeasible(certificate, keys)
+
+
+def test_a_combination_that_proves_nothing_leaves_the_row_unresolved(monkeypatch):
+    keys = unit_codes(40, 5, 0)
+    keys[0] = keys[1:].mean(axis=0)
+    B = rows_of([[0]], 40)
+    assert list(shortest_queries(B, keys).infeasible) == [0]
+    monkeypatch.setattr(
+        least_distance.LeastDistance, "combination", lambda *_: (np.array([1, 2]), np.ones(2))
+    )
+    result = shortest_queries(B, keys)
+    assert list(result.unresolved) == [0]
+    assert not result.certificates
+
+
+def test_blocks_stay_within_their_memory(monkeypatch):
+    shapes, solve = [], margin_solver._Problem.solve
+
+    def record(problem, support, values, visible):
+        shapes.append(support.shape)
+        return solve(problem, support, values, visible)
+
+    monkeypatch.setattr(margin_solver._Problem, "solve", record)
+    supports = [np.arange(1)] * 30 + [np.arange(250)] * 3
+    shortest_queries(rows_of(supports, 300), unit_codes(300, 16, 0), block_bytes=2**20)
+    assert sum(n for n, _ in shapes) == 33
+    assert max(n * size for n, size in shapes) <= 2**20 / (8 * 3 * 16)
+    assert len(shapes) > 2
+
+
+def test_the_least_norm_is_that_of_the_pseudo_inverse():
+    rng = np.random.default_rng(0)
+    normals, values = rng.standard_normal((5, 6, 9)), rng.standard_normal((5, 6))
+    normals[0, 4], values[0, 4] = 0, 0  # an empty slot
+    q, u = least_distance.least_norm(normals, values)
+    np.testing.assert_allclose(q, (np.linalg.pinv(normals) @ values[..., None])[..., 0], rtol=1e-9)
+    np.testing.assert_allclose((u[:, None] @ normals)[:, 0], q, atol=1e-11)
+    assert least_distance.largest_error(q, normals, values).max() < 1e-11
+    normals[1, 3] = normals[1, 2]  # contradicting twins
+    q, _ = least_distance.least_norm(normals, values)
+    assert least_distance.largest_error(q, normals, values)[1] > 0.1
+
+
+def test_the_conditions_of_the_optimum_are_all_checked():
+    N, u = np.eye(3)[None, :2], np.array([[2.0, 3.0]])
+    q, inequality = np.array([[2.0, 3.0, 0.0]]), np.array([[True, False]])
+    check = least_distance.is_shortest
+    assert check(q, u, N, u, inequality).all()
+    assert not check(q, u, N, u + [[1e-9, 0]], inequality).any()  # a constraint is not met
+    off = q + [[0, 0, 1e-8]]
+    assert not check(off, u, N, u, inequality).any()  # not a combination of normals
+    assert check(-q, -u, N, -u, ~inequality | inequality).sum() == 0  # a negative multiplier
+    assert check(-q, -u, N, -u, inequality & False).all()  # of equalities only
+
+
+def test_repair_drops_negative_multipliers():
+    keys = np.array([[0.0, 0.0], [-1.0, 0.0], [-1.0, -0.1]])
+    rows = least_distance.Rows(keys, keys[:1], np.zeros((1, 0, 2)), np.zeros((1, 0)))
+    search = least_distance.LeastDistance(rows)
+    search.active[0] = [
+        1,
+        2,
+    ]  # normals (1, 0) and (1, 0.1): both with equality is (1, 0), u = (1, 0)
+    keys[2, 1] = -0.5
+    keys[2, 0] = -2.0
+    search.repair(np.array([True]))
+    assert (search.multipliers >= 0).all()
+    assert least_distance.is_shortest(
+        search.queries, search.multipliers, *search.system(), search.active >= 0
+    ).all()
+
+
+def test_polishing_restores_the_digits():
+    rows_keys = unit_codes(30, 8, 0)
+    rows = least_distance.Rows(rows_keys, rows_keys[:1], np.zeros((1, 0, 8)), np.zeros((1, 0)))
+    search = least_distance.LeastDistance(rows)
+    outcome, _, sound = search.run(np.arange(1, 30)[None])
+    assert outcome[0] == least_distance.SOLVED
+    assert sound[0]
+    exact = search.queries.copy()
+    search.queries *= 1 + 1e-6
+    assert search._polish().all()
+    np.testing.assert_allclose(search.queries, exact, rtol=1e-11)
 
 
 def test_visible_tokens_alone_compete():

@@ -126,26 +126,25 @@ def _requirement(name, target, about, options):
     method = methods.get(name)
     eps1 = _ratio_error(options, method)
     leak = _leak(options, target, about["length"], eps1)
-    asked = {"ratio_error": eps1, "leak": leak, "logit_scale": options.logit_scale}
-    size = about["length"], about["row_nnz"]
-    row = {"theorem": method.theorem, "method": name, "standing": method.standing, **asked}
-    del row["logit_scale"]
-    if target is not None:
-        precision = method.precision(**asked)
-        row["dim"] = method.required_dim_for_target(target, precision, options.failure_prob)
-    else:
-        asked["failure_prob"] = options.failure_prob
-        row["dim"] = method.required_dim(*size, about["max_ratio"], **asked)
-        row["closed_form"] = method.required_dim(
-            *size, about["max_ratio"], bound="closed_form", **asked
-        )
-        del asked["failure_prob"]
-    row["gains"] = row["dim"] < about["length"]
-    row["dim_built"] = method.within_length(about["length"], row["dim"])[1]
-    sizes = (np.asarray(number) for number in (*size, about["max_ratio"]))
     precision = method.precision(eps1, leak, options.logit_scale)
-    largest = method.largest_logit(methods.TargetClass(*sizes, *precision))
-    row["largest_logit"] = None if largest is None else float(largest)
+    size = tuple(about[name] for name in ("length", "row_nnz", "max_ratio"))
+
+    def required(method, **form):
+        if target is not None:
+            return method.required_dim_for_target(target, precision, options.failure_prob)
+        asked = {"failure_prob": options.failure_prob, "logit_scale": options.logit_scale}
+        return method.required_dim(*size, ratio_error=eps1, leak=leak, **asked, **form)
+
+    row = {"theorem": method.theorem, "method": name, "standing": method.standing}
+    row |= {"ratio_error": eps1, "leak": leak, "dim": required(method)}
+    if target is None and "closed_form" in method.bounds:
+        row["closed_form"] = required(method, bound="closed_form")
+    together = method.in_batch()
+    row["dim_built"] = together.within_length(about["length"], required(together))[1]
+    row["gains"] = row["dim_built"] < about["length"]
+    asked = methods.TargetClass(*map(np.asarray, size), *precision)
+    row["largest_logit"] = float(together.largest_logit(asked, row["dim_built"]))
+    row["logit_standing"] = method.logit_standing
     return row
 
 
@@ -172,13 +171,7 @@ def _leak(options, target, length, ratio_error):
 
 
 def _dim_lines(result, about):
-    """Return the lines that ``dim`` prints."""
-    shown = ("theorem", "method", "standing", "ratio_error", "dim", "closed_form", "largest_logit")
-    rows = [{name: row[name] for name in shown if name in row} for row in result["required"]]
-    for row, full in zip(rows, result["required"], strict=True):
-        row["dim"] = f"{full['dim']}{'' if full['gains'] else ' *'}"
-        largest = full["largest_logit"]
-        row["largest_logit"] = "not known" if largest is None else f"{largest:.3g}"
+    """Yield the lines that ``dim`` prints."""
     yield _description(about)
     if result["total_variation"] is not None:
         yield (
@@ -187,21 +180,26 @@ def _dim_lines(result, about):
         )
     else:
         yield f"leak {result['leak']:g} asked for"
+    required = result["required"]
+    rows = []
+    for row in required:
+        shown = {name: row[name] for name in ("theorem", "method", "standing", "ratio_error")}
+        shown["m"] = row["dim"]
+        if any("closed_form" in other for other in required):
+            shown["closed_form"] = row.get("closed_form", "-")
+        shown["build"] = f"{row['dim_built']}{' ' if row['gains'] else '*'}"
+        about_it = "~" if row["logit_standing"] == "prediction" else ""
+        shown["largest_logit"] = f"{about_it}{row['largest_logit']:.3g}"
+        rows.append(shown)
     yield _table(rows)
-    yield (
-        f"theorem: proved, and missed with probability {result['failure_prob']:g} at most; law: an "
-        "exact distribution, computed; prediction: an estimate that promises nothing"
-    )
-    if not all(row["gains"] for row in result["required"]):
-        yield (
-            f"* m >= L = {about['length']} is no gain: an exact factorisation has m = L, and build "
-            "goes no further"
-        )
+    eta = result["failure_prob"]
+    yield f"a theorem is proved, a law an exact distribution; both fail with probability {eta:g}"
+    yield "m: keys drawn one by one; build: keys drawn together, as build does; ~: a prediction"
+    if not all(row["gains"] for row in required):
+        yield (f"* m >= L = {about['length']} is no gain: an exact factorisation has m = L")
     necessary = result["necessary"]
-    yield (
-        f"no head serves every such pattern below m = {necessary['radon']} (T5), nor, with {BITS} "
-        f"bits a number, below d = {necessary['bits']} (T7)"
-    )
+    yield f"no head serves every such pattern below m = {necessary['radon']} (T5),"
+    yield f"nor, with {BITS} bits a number, below d = {necessary['bits']} (T7)"
 
 
 # --- build, measure, example ---------------------------------------------------------------------
@@ -270,7 +268,10 @@ def _measured(built, target):
     meets = built.meets(report)
     names = ("total_variation", "ratio_error", "leak", "max_abs_logit", "logit_spread")
     result = {name: getattr(report, name) for name in names}
-    lines = [f"{name:16s}{result[name]:.4g}" for name in names]
+    shown = {name: f"{result[name]:.4g}" for name in names}
+    if report.ratio_error <= built.allowance:
+        shown["ratio_error"] = "0 up to rounding"
+    lines = [f"{name:16s}{text}" for name, text in shown.items()]
     asked = {"ratio_error": built.ratio_error, "leak": built.leak}
     wanted = f"the ratio error {built.ratio_error:g} and leak {built.leak:g} asked"
     if built.total_variation is not None:

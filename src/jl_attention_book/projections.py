@@ -6,7 +6,7 @@ from matplotlib.colors import to_rgba
 from scipy import stats
 
 from jl_attention import concentration
-from jl_attention_book.figures import COLORS, SIZES, show_matrix
+from jl_attention_book.figures import COLORS, SIZES, show_matrix, show_vacuous
 
 
 def clopper_pearson(hits, draws, level=0.95):
@@ -383,4 +383,97 @@ def error_against_dim(dims, errors, tolerance, length):
     ax.text(length * 1.05, tolerance * 2.5, "$m \\geq L$", color="#555555")
     ax.set(xlabel="query dimension $m$", ylabel="largest logit error")
     ax.set(xlim=(0.9 * dims[0], 1.3 * dims[-1]))
+    plt.show()
+
+
+def lengths(L, curves, points):
+    """Draw the query dimension against the length: what theorems ask for, and what worked.
+
+    Parameters
+    ----------
+    L : ndarray
+    curves : dict of str to (ndarray, str, str)
+        Dimensions, line style and the key of a colour, by label.
+    points : dict of str to (L, m, low, high, filled)
+        Measured medians with their intervals, by label.
+    """
+    _, ax = plt.subplots(figsize=(6.0, 4.8))
+    labels = []
+    for label, (dims, line, color) in curves.items():
+        ax.plot(L, dims, line, color=COLORS[color], lw=1.5)
+        labels.append((dims[-1], label, COLORS[color]))
+    for label, (at, m, low, high, filled) in points.items():
+        color = COLORS["measured"]
+        ax.errorbar(
+            at, m, (m - low, high - m), fmt="o" if filled else "D", ms=4, color=color,
+            mfc=color if filled else "none", lw=1,
+        )  # fmt: skip
+        labels.append((m[-1] * (L[-1] / at[-1]) ** 0.12, label, color))
+    ax.set(xscale="log", yscale="log", xlabel="sequence length $L$", ylabel="query dimension $m$")
+    ax.set(ylim=(45, 12_000), xlim=(55, 400_000))
+    ax.set_xticks([100, 1000, 10_000])
+    height = 0.0
+    for value, label, color in sorted(labels):  # from below, far enough apart
+        height = max(value, 1.13 * height)
+        ax.text(L[-1] * 1.25, height, label, color=color, va="center", fontsize=9)
+    show_vacuous(ax, L, label="$m \\geq L$")
+    plt.show()
+
+
+def logarithm(L, m, low, high, models):
+    """Draw measured dimensions with their intervals, and models of their growth.
+
+    Parameters
+    ----------
+    L, m, low, high : ndarray
+    models : dict of str to (ndarray, str, str)
+        Dimensions, line style and the key of a colour, by label.
+    """
+    _, axes = plt.subplots(1, 2, figsize=SIZES["wide"], width_ratios=[1, 1])
+    reference = next(iter(models.values()))[0]
+    for ax, scale in ((axes[0], 1.0), (axes[1], reference / 100)):
+        shift = 0.0 if ax is axes[0] else 100.0
+        for values, line, color in models.values():
+            ax.semilogx(L, values / scale - shift, line, color=COLORS[color], lw=1.5)
+        ax.errorbar(
+            L, m / scale - shift, ((m - low) / scale, (high - m) / scale), fmt="o", ms=4,
+            color=COLORS["measured"], lw=1,
+        )  # fmt: skip
+        ax.set_xlabel("$L$")
+    axes[0].set_ylabel("smallest $m$")
+    axes[0].set_ylim(0, None)
+    axes[1].set_ylabel("off the line, %")
+    for height, (label, (_, _, color)) in zip((0.9, 0.78, 0.66), models.items(), strict=False):
+        axes[0].text(
+            0.04, height, label, color=COLORS[color], transform=axes[0].transAxes, fontsize=9
+        )
+    plt.show()
+
+
+def scaling(sweeps, length):
+    """Draw measured dimensions against four parameters, with what the forms of a theorem ask for.
+
+    Parameters
+    ----------
+    sweeps : dict of str to dict
+        By axis label: "x", "lines" (colour key to dimensions) and "points" (filled to dimensions).
+    length : int
+        L.
+    """
+    fig, axes = plt.subplots(2, 2, figsize=(6.4, 5.4), sharey=True)
+    for ax, (label, sweep) in zip(axes.flat, sweeps.items(), strict=True):
+        for (color, dims), name in zip(sweep["lines"].items(), ("sharp", "diff."), strict=True):
+            ax.loglog(sweep["x"], dims, color=COLORS[color])
+            top = np.argmax(dims)
+            side = "right" if top == np.argmax(sweep["x"]) else "left"
+            ax.text(sweep["x"][top], 1.12 * dims[top], name, color=COLORS[color], ha=side)
+        for mark, dims in sweep["points"].items():
+            face = None if mark == "o" else "none"
+            ax.loglog(sweep["x"], dims, mark, color=COLORS["measured"], mfc=face, ms=5)
+        ax.axhline(length, color=COLORS["ink"], lw=1, ls=":")
+        ax.set(xlabel=label, ylim=(200, None))
+    axes[0, 0].text(1.0, 1.1 * length, "$m = L$")
+    fig.get_layout_engine().set(wspace=0.08)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("$m$")
     plt.show()

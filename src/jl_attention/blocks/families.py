@@ -138,7 +138,7 @@ def _llama3(rope, rotated, entries):
 
 
 def _yarn(rope, rotated, entries):
-    """YaRN (Peng et al. 2023): the blend is linear in the number of the pair."""
+    """YaRN (Peng et al.): the blend is linear in the number of the pair."""
     frequencies = _frequencies(rope, rotated)
     factor, original = entries["factor"], entries["original_max_position_embeddings"]
 

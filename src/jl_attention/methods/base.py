@@ -64,6 +64,8 @@ class Method(ABC):
     standing : {"theorem", "law", "prediction"}
         What its dimension rests on: a proof, an exact distribution that is computed, or an estimate
         that promises nothing.
+    logit_standing : {"theorem", "law", "prediction"}
+        The same of `largest_logit`.
     """
 
     name: ClassVar[str]
@@ -74,6 +76,7 @@ class Method(ABC):
     bounds: ClassVar[tuple] = ("sharp", "closed_form")
     scopes: ClassVar[tuple] = ("pattern",)
     standing: ClassVar[str] = "theorem"
+    logit_standing: ClassVar[str] = "theorem"
 
     logit_scale: float | None
 
@@ -200,8 +203,8 @@ class Method(ABC):
         """Return the method as it is where all keys are drawn at once."""
         return self
 
-    def largest_logit(self, asked):
-        """Return the size of the largest |logit| of a row up to a shift, None where unknown."""
+    def largest_logit(self, asked, dim):
+        """Return how large the |logits| of a row at m = `dim` are, up to a shift of the row."""
         return asked.max_logit
 
     def within_length(self, length, dim):

@@ -26,7 +26,6 @@ the largest logits under the interpolating query. The answer depends on none of 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 from types import MappingProxyType
 
 import numpy as np
@@ -39,24 +38,32 @@ from .least_distance import (
     SOLVED,
     LeastDistance,
     Rows,
+    largest_error,
     least_norm,
     rounding,
 )
 
-TOLERANCE = 1e-9
-"""Accepted violation of the gap, relative to it; rounding of the longest queries comes on top."""
-
 RANK = 1e-12
 """Singular values of the support's differences below this, relative to the largest, are zero."""
 
-EXCHANGES = 20
-"""Exchanges of a row, before one token at a time; most rows need eight."""
+EXCHANGES = 30
+"""Exchanges of a row, before one token at a time; easy rows need eight."""
+
+FAR = 200.0
+"""A row whose query gets that many gaps long over a key's unit, or half as long again as it was,
+will hardly come to rest."""
+
+TOGETHER = 16
+"""Rows whose linear systems are solved at once, so that all fit into a processor's cache."""
 
 START = 0.75
 """Tokens in the first active set, in units of m - k."""
 
 ENTERING = 4
 """One in so many of the dimensions left is filled by an exchange."""
+
+WORST = 0.2
+"""Violations below this share of the row's largest wait for a later exchange."""
 
 CANDIDATES = 2
 """Candidates of the first round, in units of m."""
@@ -70,7 +77,7 @@ SAMPLE = 8
 CHECKS = 50
 """A row is unresolved after so many checks on all tokens."""
 
-BLOCK_BYTES, MOST_ROWS = 2**26, 128
+BLOCK_BYTES, MOST_ROWS = 2**28, 256
 """Memory for a block of rows, and its size at the most."""
 
 
@@ -193,22 +200,22 @@ def shortest_queries(
     >>> inside.least_length > 1e9
     True
     """
-    keys, rows, gap, visible = _checked(target_logits, keys, gap, visible)
+    keys, gap, visible = _checked(target_logits, keys, gap, visible)
     check_choice("backend", backend, ("numpy", "numba"))
     check_int("block_bytes", block_bytes)
     length, dim = keys.shape
     # A power of two, so that scaling loses no digit.
     unit = 2.0 ** np.frexp(np.abs(keys).max(initial=0.0))[1]
     problem = _Problem(keys / unit, backend)
-    queries = np.full((len(rows), dim), np.nan)
+    queries = np.full((target_logits.shape[0], dim), np.nan)
     certificates, unresolved = {}, []
-    sizes = np.array([len(support) for support, _ in rows], dtype=int)
+    sizes = np.diff(target_logits.indptr)
     order = np.argsort(sizes, kind="stable")
     while len(order):
         block = order[: _block_rows(length, dim, sizes[order[0]], block_bytes)]
         block = block[: _block_rows(length, dim, sizes[block[-1]], block_bytes)]
         order = order[len(block) :]
-        support, values = _padded([rows[row] for row in block], gap)
+        support, values = _padded(target_logits, block, gap)
         solved, failed = problem.solve(support, values, visible[block])
         queries[block] = solved * (gap / unit)
         for i, certificate in failed.items():
@@ -216,7 +223,7 @@ def shortest_queries(
             if certificate is None:
                 unresolved.append(row)
             else:
-                certificates[row] = _in_units(certificate, row, rows[row][0], gap, unit)
+                certificates[row] = _in_units(certificate, row, support[i, : sizes[row]], gap, unit)
     infeasible = np.array(sorted(certificates), dtype=int)
     return MaxMarginResult(
         queries,
@@ -228,7 +235,7 @@ def shortest_queries(
 
 
 def _checked(target_logits, keys, gap, visible):
-    """Return keys as float64, a list of (support, values), the gap, and visible as an array."""
+    """Return keys as float64, the gap, and visible as an array, or raise `ParameterError`."""
     keys = check_array("keys", keys)
     if keys.ndim != 2 or keys.shape[1] == 0:
         raise ParameterError(f"keys of shape {keys.shape}: expected (L, m)")
@@ -244,21 +251,22 @@ def _checked(target_logits, keys, gap, visible):
     if len(empty):
         raise ParameterError(f"target logits: row {empty[0]}: is empty")
     if gap is None:
-        gap = target_logits.data.min(initial=np.inf) if n else 1.0
+        gap = target_logits.data.min() if n else 1.0
     gap = check_real("gap", gap, above=0)
-    rows = [(target_logits.indices[a:b], target_logits.data[a:b]) for a, b in pairwise(indptr)]
     if visible is None:
-        return keys, rows, gap, np.full(n, len(keys))
+        return keys, gap, np.full(n, len(keys))
     visible = check_array("visible", visible, at_least=1, at_most=len(keys), integer=True)
     if visible.shape != (n,):
         raise ParameterError(f"visible of shape {visible.shape}: expected ({n},)")
-    for row, (support, _) in enumerate(rows):
-        if support.max() >= visible[row]:
-            raise ParameterError(
-                f"visible: row {row}: token {support.max()} of its support is not among the first "
-                f"{visible[row]}"
-            )
-    return keys, rows, gap, visible
+    last = np.maximum.reduceat(target_logits.indices, indptr[:-1]) if n else visible
+    hidden = np.nonzero(last >= visible)[0]
+    if len(hidden):
+        row = hidden[0]
+        raise ParameterError(
+            f"visible: row {row}: token {last[row]} of its support is not among the first "
+            f"{visible[row]}"
+        )
+    return keys, gap, visible
 
 
 def _block_rows(length, dim, size, block_bytes):
@@ -267,16 +275,17 @@ def _block_rows(length, dim, size, block_bytes):
     return max(1, min(MOST_ROWS, block_bytes // row))
 
 
-def _padded(rows, gap):
+def _padded(target_logits, rows, gap):
     """Return supports (n, s), filled up with their weakest token, and b - b_s in gaps."""
-    size = max(len(support) for support, _ in rows)
-    supports = np.empty((len(rows), size), dtype=int)
-    values = np.zeros((len(rows), size))
-    for at, (support, value) in enumerate(rows):
-        supports[at] = support[value.argmin()]
-        supports[at, : len(support)] = support
-        values[at, : len(support)] = (value - value.min()) / gap
-    return supports, values
+    start, sizes = target_logits.indptr[rows], np.diff(target_logits.indptr)[rows]
+    place = np.arange(sizes.max())
+    inside = place < sizes[:, None]
+    at = start[:, None] + np.where(inside, place, 0)
+    values = np.where(inside, target_logits.data[at], np.inf)
+    least = values.min(axis=1, keepdims=True)
+    weakest = np.take_along_axis(at, values.argmin(axis=1)[:, None], axis=1)
+    support = target_logits.indices[np.where(inside, at, weakest)].astype(int)
+    return support, np.where(inside, values - least, 0.0) / gap
 
 
 def _in_units(certificate, row, support, gap, unit):
@@ -315,7 +324,7 @@ class _Problem:
         queries, failed = np.full((n, dim), np.nan), {}
         error = np.abs(np.einsum("nsm,nm->ns", D, p) - values).max(axis=1)
         length = np.linalg.norm(p, axis=1)
-        reachable = (error <= TOLERANCE + rounding(dim, length)) & (length <= LONGEST)
+        reachable = (error <= CERTAIN + rounding(dim, length)) & (length <= LONGEST)
         for row in np.nonzero(~reachable)[0]:
             failed[int(row)] = self._dependency(support[row], D[row], values[row], p[row])
 
@@ -346,35 +355,50 @@ class _Problem:
     def _exchange(self, competing, rows, ranking, at):
         """Exchange many active tokens at once; return the queries where it comes to rest, or NaN.
 
-        All negative multipliers leave and the worst violators enter, until there are neither: a
-        handful of small linear systems a row. It need not come to rest, and then has found nothing.
+        All negative multipliers leave and the worst violators enter, until there are neither: the
+        primal-dual active set strategy (Hintermueller, Ito and Kunisch 2002), a handful of small
+        linear systems a row. It need not come to rest, and then has found nothing.
         """
         (n, fixed, dim) = rows.equalities.shape
         result, left = np.full((n, dim), np.nan), np.arange(n)
         rank = rows.equalities.any(axis=2).sum(axis=1)
         active = competing.roughly_largest(ranking, at, int(START * (dim - fixed)))
-        scratch = _Scratch(2)
+        scratch, longest = _Scratch(2), np.zeros(n)
         for _ in range(EXCHANGES):
             if not len(left):
                 break
-            on, weakest = active >= 0, competing.weakest[at[left], None]
+            on = active >= 0
             # A free slot holds the weakest entry itself: its normal is zero.
+            weakest = competing.weakest[at[left], None]
             tokens = np.where(on, active, weakest)
-            slots = np.hstack([np.repeat(weakest, fixed, axis=1), tokens])
-            normals = scratch(0, (*slots.shape, dim))
-            self.keys.take(slots, axis=0, out=normals, mode="clip")
-            np.subtract(rows.weakest[:, None], normals, out=normals)
-            normals[:, :fixed] = rows.equalities
-            gram = scratch(1, (*slots.shape, slots.shape[1]))
-            q, u, error = least_norm(normals, np.hstack([rows.values, on]), gram)
-            kept = on & (u[:, fixed:] >= 0)
+            q, u, error = np.empty((len(left), dim)), np.zeros(active.shape), np.empty(len(left))
+            counts = on.sum(axis=1)
+            order = np.argsort(counts)
+            for start in range(0, len(left), TOGETHER):  # rows with systems of about one size
+                some = order[start : start + TOGETHER]
+                width = counts[some[-1]]
+                shape = len(some), fixed + width
+                normals, gram = scratch(0, (*shape, dim)), scratch(1, (*shape, shape[1]))
+                slots = np.hstack([np.repeat(weakest[some], fixed, axis=1), tokens[some, :width]])
+                self.keys.take(slots, axis=0, out=normals, mode="clip")
+                np.subtract(rows.weakest[some, None], normals, out=normals)
+                normals[:, :fixed] = rows.equalities[some]
+                values = np.hstack([rows.values[some], on[some, :width]])
+                q[some], both = least_norm(normals, values, gram)
+                u[some, :width] = both[:, fixed:]
+                error[some] = largest_error(q[some], normals, values)
+            kept = on & (u >= 0)
             room = np.maximum((dim - rank - kept.sum(axis=1)) // ENTERING, 1)
-            violators = competing.violators(q, at[left], but=tokens)
+            violators = competing.violators(q, at[left], but=tokens, share=WORST)
             new, entered = _with_violators(active, kept, *violators, room)
             moved = entered | (kept != on).any(axis=1)
             done = ~moved & (error <= CERTAIN)
             result[left[done]] = q[done]
-            left, active, rank, rows = left[moved], new[moved], rank[moved], rows.take(moved)
+            length = np.linalg.norm(q, axis=1)
+            longest = np.maximum(longest, length)
+            moved &= (length < FAR) & (2 * length > longest)
+            left, active, rank, longest = left[moved], new[moved], rank[moved], longest[moved]
+            rows = rows.take(moved)
         return result
 
     def _one_by_one(self, competing, rows, ranking, at):
@@ -396,7 +420,7 @@ class _Problem:
             violators = competing.violators(search.queries, at[left])
             worst = np.zeros(len(left))
             np.maximum.at(worst, violators[0], violators[2])
-            allowed = TOLERANCE + rounding(dim, np.linalg.norm(search.queries, axis=1))
+            allowed = CERTAIN + rounding(dim, np.linalg.norm(search.queries, axis=1))
             done = sound & (outcome == SOLVED) & (worst <= allowed)
             result[left[done]] = search.queries[done]
             going = np.nonzero(~done & (outcome == SOLVED))[0]
@@ -409,7 +433,7 @@ class _Problem:
     def _dependency(self, support, D, values, p):
         """Return the certificate of ratios out of reach: a dependency that the values break."""
         left = values - D @ p
-        if np.abs(left).max() <= TOLERANCE + rounding(len(p), np.linalg.norm(p)):
+        if np.abs(left).max() <= CERTAIN + rounding(len(p), np.linalg.norm(p)):
             left = np.linalg.lstsq(D.T, p, rcond=None)[0]  # p exists, but is too long
         left[values.argmin()] -= left.sum()
         left /= left[left > 0].sum()
@@ -470,16 +494,18 @@ class _Competing:
             logits[np.arange(self.columns) >= self.visible[rows, None]] = -np.inf
         return logits
 
-    def violators(self, queries, rows, but=None):
+    def violators(self, queries, rows, but=None, share=0.0):
         """Return where logits exceed that of the weakest less the gap, tokens `but` apart.
 
-        As places among the rows, tokens, and by how much.
+        As places among the rows, tokens, and by how much; of each row those of at least this share
+        of its largest excess.
         """
         logits = self.logits(queries, rows)
         if but is not None:
             np.put_along_axis(logits, but, -np.inf, axis=1)
         bar = np.einsum("nm,nm->n", self.keys[self.weakest[rows]], queries) - 1
-        return _above(logits, bar, CERTAIN)
+        margin = np.maximum(CERTAIN, share * (logits.max(axis=1) - bar))
+        return _above(logits, bar, margin)
 
     def roughly_largest(self, queries, rows, count):
         """Return about `count` tokens of the largest logits, -1 where there are fewer.

@@ -15,6 +15,7 @@ from ..errors import ConstructionError, check_choice
 from ..logits import exact_gap_scale, target_logits
 from ..targets import check_target, row_counts
 from ..theory import absorption
+from ..theory.margin_bounds import predicted_scale_ratio
 from .base import Method
 from .margin_solver import shortest_queries
 
@@ -44,6 +45,8 @@ class MaxMargin(Method):
     )
     keeps_keys: ClassVar[bool] = True
     bounds: ClassVar[tuple] = ("sharp",)
+    standing: ClassVar[str] = "law"
+    logit_standing: ClassVar[str] = "prediction"
     scopes: ClassVar[tuple] = absorption.SCOPES
 
     codes: str = "gaussian"
@@ -57,9 +60,12 @@ class MaxMargin(Method):
         """Return log(1/eps2) and a little."""
         return exact_gap_scale(leak)
 
-    def largest_logit(self, asked):
-        """Return None: only the gap is chosen."""
-        return None
+    def largest_logit(self, asked, dim):
+        """Return the predicted product of the norms of a typical row's query and of a key."""
+        if (asked.row_nnz >= asked.length).any():
+            return asked.max_logit
+        ratio = predicted_scale_ratio(dim, asked.length, asked.row_nnz)
+        return asked.logit_scale * ratio
 
     def least_dim(self, row_nnz):
         """Return 1."""

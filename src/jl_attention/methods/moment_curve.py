@@ -52,7 +52,7 @@ class MomentCurve(Method):
         """Return log(1/eps2) and a little."""
         return exact_gap_scale(leak)
 
-    def largest_logit(self, asked):
+    def largest_logit(self, asked, dim):
         """Return the largest spread of a row of equal weights: that of a support around a gap.
 
         The product falls to prod_{s=1..k} (1 - cos(2 pi ceil(s/2)/L)) at a token between the k

@@ -66,7 +66,7 @@ def no_query_probability(others, freedom, threshold):
     >>> float(round(no_query_probability(1, 1, 1.0), 12))
     0.25
     >>> no_query_probability([100, 200, 400], 30, 0.3).round(3)
-    array([0.   , 0.015, 0.207])
+    array([0.004, 0.198, 0.745])
     """
     return np.exp(log_no_query(others, freedom, threshold))
 

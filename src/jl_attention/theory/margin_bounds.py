@@ -12,7 +12,7 @@ between the logits on the support and off it, Delta = log(1/eps2).
 """
 
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 from scipy.sparse.linalg import LinearOperator, svds
 
 from ..errors import ParameterError, check_array, check_choice
@@ -263,6 +263,8 @@ def _gordon_margin(dim, length, row_nnz, codes):
 
     def slope(a):  # its sign is that of the derivative in a
         return n * excess(a)[0] - np.sqrt(row_nnz * max(room(a), 0.0))
+
+    from scipy import optimize  # slow to import, and only this needs it
 
     low = optimize.brentq(room, -np.sqrt(nu / n) - 1, farthest, xtol=1e-13)
     a = optimize.brentq(slope, low, farthest, xtol=1e-13)
