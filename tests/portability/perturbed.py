@@ -57,6 +57,9 @@ ELEMENTARY_ULPS = 4
 EQUAL = 1e-12
 """Singular and eigenvalues this close, relative to the largest, share a subspace."""
 
+CHUNK = 2**18
+"""How many numbers are made noisy at a time."""
+
 BOUNDARY = 1e-9
 """How close to a change of its last printed digit a number may be, relative to itself."""
 
@@ -83,18 +86,16 @@ NAME = "_another_machine"
 # --- Numbers -------------------------------------------------------------------------------------
 
 
-def uniform(seed, array, by_place=True):
-    """Return numbers in [-1, 1) that depend on the seed, on each entry and maybe on its place."""
-    bits = np.ascontiguousarray(array, dtype=np.float64).reshape(-1).view(np.uint64)
+def uniform(seed, numbers, places):
+    """Return numbers in [-1, 1) that depend on the seed, on each number and on its place."""
     with np.errstate(over="ignore"):
         # The finaliser of splitmix64 (Steele, Lea and Flood 2014).
-        place = np.arange(1, bits.size + 1, dtype=np.uint64) if by_place else np.uint64(1)
-        place = place * np.uint64(0x9E3779B97F4A7C15)
-        z = bits ^ (place + np.uint64(seed))
+        place = (places.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        z = numbers.astype(np.float64).view(np.uint64) ^ (place + np.uint64(seed))
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         z ^= z >> np.uint64(31)
-    return (z / 2.0**63 - 1).reshape(np.shape(array))
+    return z / 2.0**63 - 1
 
 
 def generator(seed, *arrays):
@@ -121,17 +122,21 @@ class Machine:
             result = result.copy()
             result.data = self.noise(result.data, np.abs(result.data), ulps)
             return result
-        array = np.asarray(result)
-        if array.dtype.itemsize > 8:
+        if result.dtype.itemsize > 8:
             return result
-        inexact = np.isfinite(array) & (array != np.rint(array))
-        eps = float(np.finfo(array.dtype).eps)
+        eps = float(np.finfo(result.dtype).eps)
         most = max(NOISE, 4 * eps)
         relative = most if ulps is None else min(most, ulps * eps)
-        wide = np.where(inexact, array, 0).astype(np.float64)
-        off = uniform(self.seed, wide, by_place) * relative * np.where(inexact, size, 0)
-        noisy = np.where(inexact, wide + off, array)
-        return noisy.astype(array.dtype) if isinstance(result, np.ndarray) else type(result)(noisy)
+        noisy = np.array(result).reshape(-1)
+        sizes = np.broadcast_to(size, np.shape(result)).reshape(-1)
+        for start in range(0, noisy.size, CHUNK):
+            part, size = noisy[start : start + CHUNK], sizes[start : start + CHUNK]
+            inexact = np.isfinite(part) & (part != np.rint(part))
+            place = np.arange(start, start + len(part)) if by_place else 0
+            off = uniform(self.seed, part[inexact], np.broadcast_to(place, part.shape)[inexact])
+            part[inexact] += (off * relative * size[inexact]).astype(part.dtype)
+        noisy = noisy.reshape(np.shape(result))
+        return noisy if isinstance(result, np.ndarray) else type(result)(noisy)
 
     def product(self, left, right):
         """Return a matrix product: n terms are off by n/2 ulps at most, in whatever order."""
