@@ -78,12 +78,13 @@ NAME = "_another_machine"
 # --- Numbers -------------------------------------------------------------------------------------
 
 
-def uniform(seed, array):
-    """Return numbers in [-1, 1) that depend on the seed, on each entry and on its place."""
+def uniform(seed, array, by_place=True):
+    """Return numbers in [-1, 1) that depend on the seed, on each entry and maybe on its place."""
     bits = np.ascontiguousarray(array, dtype=np.float64).reshape(-1).view(np.uint64)
     with np.errstate(over="ignore"):
         # The finaliser of splitmix64 (Steele, Lea and Flood 2014).
-        place = np.arange(1, bits.size + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        place = np.arange(1, bits.size + 1, dtype=np.uint64) if by_place else np.uint64(1)
+        place = place * np.uint64(0x9E3779B97F4A7C15)
         z = bits ^ (place + np.uint64(seed))
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -103,10 +104,11 @@ class Machine:
     def __init__(self, seed, watch=False):
         self.seed, self.watching = seed, watch
 
-    def noise(self, result, size, ulps=None):
+    def noise(self, result, size, ulps=None, by_place=True):
         """Return results with errors of at most `ulps` units in the last place of `size`.
 
-        An integer is taken for the exact result of adding integers, and stays.
+        An integer is taken for the exact result of adding integers, and stays. Equal results have
+        other errors in other places, except those of a function of one number.
         """
         if self.watching or getattr(result, "dtype", np.dtype(int)).kind != "f":
             return result
@@ -122,7 +124,7 @@ class Machine:
         most = max(NOISE, 4 * eps)
         relative = most if ulps is None else min(most, ulps * eps)
         wide = np.where(inexact, array, 0).astype(np.float64)
-        off = uniform(self.seed, wide) * relative * np.where(inexact, size, 0)
+        off = uniform(self.seed, wide, by_place) * relative * np.where(inexact, size, 0)
         noisy = np.where(inexact, wide + off, array)
         return noisy.astype(array.dtype) if isinstance(result, np.ndarray) else type(result)(noisy)
 
@@ -151,9 +153,10 @@ class Machine:
         operand = owner if hasattr(owner, "dtype") else args[0] if args else 0.0
         if getattr(operand, "dtype", np.dtype(type(operand))).kind in "biu":
             return result
-        size, ulps = np.abs(result), ELEMENTARY_ULPS
-        if name in SUMS:
-            ulps = max(2, np.size(operand) / max(1, np.size(result)) / 2)
+        if name not in SUMS:
+            return self.noise(result, np.abs(result), ELEMENTARY_ULPS, by_place=False)
+        size = np.abs(result)
+        ulps = max(2, np.size(operand) / max(1, np.size(result)) / 2)
         if name in ("sum", "mean") and isinstance(operand, np.ndarray):
             if operand is owner:
                 size = getattr(np.abs(operand), name)(*args, **kwargs)
