@@ -193,7 +193,7 @@ def _dim_lines(result, about):
         rows.append(shown)
     yield _table(rows)
     eta = result["failure_prob"]
-    yield f"a theorem is proved, a law an exact distribution; both fail with probability {eta:g}"
+    yield f"a theorem is proved, a law an exact distribution; either fails {eta:g} of the time"
     yield "m: keys drawn one by one; build: keys drawn together, as build does; ~: a prediction"
     if not all(row["gains"] for row in required):
         yield (f"* m >= L = {about['length']} is no gain: an exact factorisation has m = L")
@@ -352,7 +352,7 @@ def _table(rows):
     header = {name: name.replace("_", " ") for name in rows[0]}
     cells = [
         {
-            name: f"{value:g}" if isinstance(value, float) else str(value)
+            name: f"{value:.3g}" if isinstance(value, float) else str(value)
             for name, value in r.items()
         }
         for r in rows
