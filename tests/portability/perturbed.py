@@ -35,6 +35,7 @@ import zlib
 import numpy as np
 import scipy.linalg
 import scipy.optimize
+import scipy.sparse
 import scipy.sparse.linalg
 
 PACKAGES = ("jl_attention", "jl_attention_book")
@@ -133,10 +134,11 @@ class Machine:
         result = left @ right
         if getattr(result, "dtype", np.dtype(int)).kind != "f":
             return result
-        terms = _absolute(left) @ _absolute(right)
-        if hasattr(terms, "toarray") and not hasattr(result, "toarray"):
-            terms = terms.toarray()
-        return self.noise(result, terms, np.shape(left)[-1] / 2)
+        ulps = np.shape(left)[-1] / 2
+        if not all(isinstance(a, np.ndarray) or scipy.sparse.issparse(a) for a in (left, right)):
+            return self.noise(result, np.abs(result), ulps)  # a linear map, a list
+        terms = abs(left) @ abs(right)
+        return self.noise(result, terms.toarray() if _is_sparser(terms, result) else terms, ulps)
 
     def solution(self, result):
         """Return the solution of a system: its error is that of its largest entry."""
@@ -432,8 +434,8 @@ def replacements(machine):
     yield np, "argpartition", partition
 
 
-def _absolute(array):
-    return abs(array) if hasattr(array, "dtype") else np.abs(array)
+def _is_sparser(one, other):
+    return scipy.sparse.issparse(one) and not scipy.sparse.issparse(other)
 
 
 def _in_any_order(seed, find, array, axis):
