@@ -377,9 +377,10 @@ def error_against_dim(dims, errors, tolerance, length):
         ax.loglog(dims, shown, "o-", ms=4, color=COLORS[color])
         last = np.nonzero(values > 0)[0][-1]
         ax.annotate(
-            kind, (dims[last], values[last]), xytext=(-8, -4), textcoords="offset points",
+            kind, (dims[last], values[last]), xytext=(-8, -16), textcoords="offset points",
             color=COLORS[color], ha="right",
         )  # fmt: skip
+    ax.set_ylim(bottom=0.6 * min(values[values > 0].min() for values in errors.values()))
     ax.axhline(tolerance, color=COLORS["theory"], lw=1.2)
     ax.text(dims[0], tolerance * 1.08, r"tolerance $\delta$", color=COLORS["theory"])
     ax.axvspan(length, 1.3 * dims[-1], color=COLORS["forbidden"], alpha=0.3, lw=0)
