@@ -6,7 +6,7 @@ from matplotlib.colors import to_rgba
 from scipy import stats
 
 from jl_attention import concentration
-from jl_attention_book.figures import COLORS, SIZES, show_matrix
+from jl_attention_book.figures import COLORS, SIZES, show_matrix, show_vacuous
 
 
 def clopper_pearson(hits, draws, level=0.95):
@@ -231,7 +231,7 @@ def dimension_against_length(lengths, gaussian, orthogonal, rule):
     ax.loglog(lengths, rule, color=COLORS["ink"], ls=":", lw=1.2)
     ax.loglog(lengths, orthogonal, "o", color=COLORS["exact"], ms=4)
     ax.plot(lengths, lengths, color="#555555", lw=1)
-    ax.text(lengths[0], 1.15 * gaussian[0], "Gaussian", color=COLORS["theory"])
+    ax.text(lengths[0], 1.35 * gaussian[0], "Gaussian", color=COLORS["theory"])
     ax.text(lengths[1] * 1.15, 0.8 * orthogonal[1], "orthogonal", color=COLORS["exact"])
     ax.text(lengths[5], 1.35 * lengths[5], "$m = L$", color="#555555", ha="right")
     ax.set(xlabel="$L$", ylabel="$m$", ylim=(20, 2000))
@@ -271,7 +271,7 @@ def successes(dims, shares, draws, promised, length):
     ax.axvspan(length, right, color=COLORS["forbidden"], alpha=0.3, lw=0)
     ax.text(length * 1.05, 0.98, "$m \\geq L$", color="#555555", va="top")
     ax.set(xscale="log", xlabel="query dimension $m$", ylabel="share of successes")
-    ax.set(xlim=(dims[0] * 0.9, right), ylim=(-0.03, 1.03))
+    ax.set(xlim=(dims[0] * 0.7, right), ylim=(-0.03, 1.03))
     ticks = [200, 500, 1000, 2000]
     ax.set_xticks(ticks, [str(tick) for tick in ticks])
     ax.minorticks_off()
@@ -279,7 +279,9 @@ def successes(dims, shares, draws, promised, length):
 
 
 def target_beside_attention(target, attention, corner=40):
-    """Draw a corner of a target, of the attention matrix, and both rows' weights in order.
+    """Draw a corner of a target and of the attention matrix, and the mass of their largest entries.
+
+    Each corner has a colour scale of its own, whose end is in the title.
 
     Parameters
     ----------
@@ -288,8 +290,9 @@ def target_beside_attention(target, attention, corner=40):
     corner : int, optional
     """
     fig, axes = plt.subplots(1, 3, figsize=(6.4, 2.5), width_ratios=[1, 1, 1.25])
-    for ax, rows, title in ((axes[0], target, "target $A$"), (axes[1], attention, "attention $M$")):
-        show_matrix(ax, rows[:corner, :corner], title=title, vmax=0.5)
+    for ax, rows, name in ((axes[0], target, "$A$"), (axes[1], attention, "$M$")):
+        part = rows[:corner, :corner]
+        show_matrix(ax, part, title=f"{name}, up to {part.max():.1g}")
     for rows, color, label in ((target, "target", "$A$"), (attention, "measured", "$M$")):
         mass = np.cumsum(np.sort(rows, axis=1)[:, ::-1], axis=1).mean(axis=0)
         axes[2].semilogx(np.arange(1, len(mass) + 1), mass, color=COLORS[color])
@@ -374,13 +377,109 @@ def error_against_dim(dims, errors, tolerance, length):
         ax.loglog(dims, shown, "o-", ms=4, color=COLORS[color])
         last = np.nonzero(values > 0)[0][-1]
         ax.annotate(
-            kind, (dims[last], values[last]), xytext=(-6, -12), textcoords="offset points",
+            kind, (dims[last], values[last]), xytext=(-8, -16), textcoords="offset points",
             color=COLORS[color], ha="right",
         )  # fmt: skip
+    ax.set_ylim(bottom=0.6 * min(values[values > 0].min() for values in errors.values()))
     ax.axhline(tolerance, color=COLORS["theory"], lw=1.2)
     ax.text(dims[0], tolerance * 1.08, r"tolerance $\delta$", color=COLORS["theory"])
     ax.axvspan(length, 1.3 * dims[-1], color=COLORS["forbidden"], alpha=0.3, lw=0)
     ax.text(length * 1.05, tolerance * 2.5, "$m \\geq L$", color="#555555")
     ax.set(xlabel="query dimension $m$", ylabel="largest logit error")
     ax.set(xlim=(0.9 * dims[0], 1.3 * dims[-1]))
+    plt.show()
+
+
+def lengths(L, curves, points):
+    """Draw the query dimension against the length: what theorems ask for, and what worked.
+
+    Parameters
+    ----------
+    L : ndarray
+    curves : dict of str to (ndarray, str, str)
+        Dimensions, line style and the key of a colour, by label.
+    points : dict of str to (L, m, low, high, filled)
+        Measured medians with their intervals, by label.
+    """
+    _, ax = plt.subplots(figsize=(6.0, 4.8))
+    labels = []
+    for label, (dims, line, color) in curves.items():
+        ax.plot(L, dims, line, color=COLORS[color], lw=1.5)
+        labels.append((dims[-1], label, COLORS[color]))
+    for label, (at, m, low, high, filled) in points.items():
+        color = COLORS["measured"]
+        ax.errorbar(
+            at, m, (m - low, high - m), fmt="o" if filled else "D", ms=4, color=color,
+            mfc=color if filled else "none", lw=1,
+        )  # fmt: skip
+        labels.append((m[-1] * (L[-1] / at[-1]) ** 0.12, label, color))
+    ax.set(xscale="log", yscale="log", xlabel="sequence length $L$", ylabel="query dimension $m$")
+    ax.set(ylim=(45, 12_000), xlim=(55, 400_000))
+    ax.set_xticks([100, 1000, 10_000])
+    height = 0.0
+    for value, label, color in sorted(labels):  # from below, far enough apart
+        height = max(value, 1.2 * height)
+        ax.text(L[-1] * 1.25, height, label, color=color, va="center", fontsize=9)
+    show_vacuous(ax, L, label="$m \\geq L$")
+    plt.show()
+
+
+def logarithm(L, m, low, high, models):
+    """Draw measured dimensions with their intervals, and models of their growth.
+
+    Parameters
+    ----------
+    L, m, low, high : ndarray
+    models : dict of str to (ndarray, str, str)
+        Dimensions, line style and the key of a colour, by label.
+    """
+    _, axes = plt.subplots(1, 2, figsize=SIZES["wide"], width_ratios=[1, 1])
+    reference = next(iter(models.values()))[0]
+    for ax, scale in ((axes[0], 1.0), (axes[1], reference / 100)):
+        shift = 0.0 if ax is axes[0] else 100.0
+        for values, line, color in models.values():
+            ax.semilogx(L, values / scale - shift, line, color=COLORS[color], lw=1.5)
+        ax.errorbar(
+            L, m / scale - shift, ((m - low) / scale, (high - m) / scale), fmt="o", ms=4,
+            color=COLORS["measured"], lw=1,
+        )  # fmt: skip
+        ax.set_xlabel("$L$")
+    axes[0].set_ylabel("smallest $m$")
+    axes[0].set_ylim(0, None)
+    axes[1].set_ylabel("off the line, %")
+    for height, (label, (_, _, color)) in zip((0.9, 0.78, 0.66), models.items(), strict=False):
+        axes[0].text(
+            0.04, height, label, color=COLORS[color], transform=axes[0].transAxes, fontsize=9
+        )
+    plt.show()
+
+
+def scaling(sweeps, length):
+    """Draw measured dimensions against four parameters, with what the forms of a theorem ask for.
+
+    Parameters
+    ----------
+    sweeps : dict of str to dict
+        By axis label: "x", "lines" (colour key to dimensions) and "points" (filled to dimensions).
+    length : int
+        L.
+    """
+    fig, axes = plt.subplots(2, 2, figsize=(6.4, 5.4), sharey=True)
+    for ax, (label, sweep) in zip(axes.flat, sweeps.items(), strict=True):
+        for (color, dims), name in zip(sweep["lines"].items(), ("sharp", "diff."), strict=True):
+            ax.loglog(sweep["x"], dims, color=COLORS[color])
+            top = np.argmax(dims)
+            side = "right" if top == np.argmax(sweep["x"]) else "left"
+            ax.text(sweep["x"][top], 1.15 * dims[top], name, color=COLORS[color], ha=side)
+        for mark, dims in sweep["points"].items():
+            face = None if mark == "o" else "none"
+            ax.loglog(sweep["x"], dims, mark, color=COLORS["measured"], mfc=face, ms=5)
+        ax.axhline(length, color=COLORS["ink"], lw=1, ls=":")
+        ax.set(xlabel=label)
+    highest = max(max(map(max, sweep["lines"].values())) for sweep in sweeps.values())
+    axes[0, 0].set_ylim(200, 2 * highest)
+    axes[0, 0].text(1.0, 1.1 * length, "$m = L$")
+    fig.get_layout_engine().set(wspace=0.08)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("$m$")
     plt.show()

@@ -6,12 +6,13 @@
 import argparse
 import csv
 import io
+import itertools
 import sys
 from dataclasses import asdict
 
 import numpy as np
 
-from jl_attention import targets
+from jl_attention import required_dim, required_dim_for_target, targets
 from jl_attention.interop.atomic import write_atomically
 from jl_attention.methods import RowProjection
 from jl_attention.search import smallest_dim
@@ -22,7 +23,7 @@ STRICT = {"max_ratio": 2.0, "ratio_error": 0.1, "leak": 0.01}
 BASE = {"length": 512, "row_nnz": 4, "max_ratio": 2.0, "ratio_error": 0.5, "leak": 0.05}
 SEEDS = 25
 MORE_SEEDS = 49
-"""For T2 over L, whose growth is what the book asks about."""
+"""For T2 over L up to 4096, whose growth is what the book asks about."""
 
 METHODS = {
     "orthogonal": RowProjection("orthogonal"),
@@ -37,7 +38,7 @@ def sweep():
         for name, method, longest in (
             ("length", "svd_projection", 2048),  # its dense decomposition takes O(L^3)
             ("length", "row_projection", 16_384),
-            ("length", "interpolate", 16_384),
+            ("length", "interpolate", 4096),
             ("orthogonal", "row_projection", 4096),
             ("scale", "row_projection", 4096),
         ):
@@ -64,7 +65,8 @@ def solve(problem, seeds=None):
     """
     name, method = problem["sweep"], problem["method"]
     if seeds is None:
-        seeds = MORE_SEEDS if (name, method) == ("length", "row_projection") else SEEDS
+        more = (name, method) == ("length", "row_projection") and problem["length"] <= 4096
+        seeds = MORE_SEEDS if more else SEEDS
     keys = ("length", "row_nnz", "max_ratio")
     drawn = [targets.regular(*(problem[key] for key in keys), rng=seed) for seed in range(seeds)]
     precision = {key: problem[key] for key in ("ratio_error", "leak")}
@@ -72,6 +74,110 @@ def solve(problem, seeds=None):
     found = asdict(found)
     del found["dims"]
     return {**problem, "seeds": seeds, **found}
+
+
+def read(path):
+    """Return the rows of a table that `main` wrote: dicts, numbers as float.
+
+    Parameters
+    ----------
+    path : str or path
+    """
+    with open(path, newline="", encoding="utf-8") as file:
+        return [
+            {key: text if key in ("sweep", "method") else float(text) for key, text in row.items()}
+            for row in csv.DictReader(file)
+        ]
+
+
+def columns(rows, sweep, method, *keys):
+    """Return columns of the table, one array for each key, of one sweep and method."""
+    chosen = [row for row in rows if (row["sweep"], row["method"]) == (sweep, method)]
+    return [np.array([row[key] for row in chosen]) for key in keys]
+
+
+def fit_line(x, y, error):
+    """Return (slope, intercept) of the best line through points with errors, and its misfit.
+
+    The misfit is the sum of the squared deviations, each in units of its standard error: chi-square
+    with len(x) - 2 degrees of freedom if the points lie on a line, up to normal errors.
+    """
+    line = np.polyfit(x, y, 1, w=1 / error)
+    return line, float(np.sum(((y - np.polyval(line, x)) / error) ** 2))
+
+
+def promised(row, failure_prob=0.5, bound=None):
+    """Return the m that the theorem of a row's method asks for."""
+    problem = {key: row[key] for key in ("max_ratio", "ratio_error", "leak")}
+    size = int(row["length"]), int(row["row_nnz"])
+    return required_dim(*size, row["method"], **problem, failure_prob=failure_prob, bound=bound)
+
+
+def first_bite(row_nnz, method, bound, problem, failure_prob=0.5):
+    """Return the least L from which on a theorem's m is below L.
+
+    Parameters
+    ----------
+    row_nnz : int
+    method, bound : str
+        As in `jl_attention.required_dim`.
+    problem : dict
+        max_ratio, ratio_error and leak.
+    failure_prob : float, optional
+    """
+    low, high = 2 * row_nnz, 2**40
+    while high - low > 1:
+        middle = int(np.sqrt(low * high)) if high > 2 * low else (low + high) // 2
+        options = {**problem, "failure_prob": failure_prob, "bound": bound}
+        bites = required_dim(middle, row_nnz, method, **options) < middle
+        low, high = (low, middle) if bites else (middle, high)
+    return high
+
+
+def scaling(rows, name, failure_prob=0.5):
+    """Return one sweep of the table beside T2's sharp form, and T2 in differences for a target.
+
+    Returns
+    -------
+    dict
+        "x", the parameter; "lines" and "points", dimensions by colour and by marker, as
+        `projections.scaling` takes them; "slopes", on logarithmic axes: of both lines, of T2's
+        points and of T1's.
+    """
+    x, t2 = columns(rows, name, "row_projection", name, "dim")
+    (t1,) = columns(rows, name, "svd_projection", "dim")
+    chosen = [row for row in rows if (row["sweep"], row["method"]) == (name, "row_projection")]
+    sharp = np.array([promised(row, failure_prob, "sharp") for row in chosen])
+    own = []
+    for row in chosen:
+        size = int(row["length"]), int(row["row_nnz"]), row["max_ratio"]
+        precision = row["ratio_error"], row["leak"]
+        target = targets.regular(*size, rng=0)
+        own.append(
+            required_dim_for_target(target, "row_projection", *precision, failure_prob=failure_prob)
+        )
+    return {
+        "x": x,
+        "lines": {"theory": sharp, "beyond": np.array(own)},
+        "points": {"o": t1, "D": t2},
+        "slopes": [np.polyfit(np.log(x), np.log(dims), 1)[0] for dims in (sharp, own, t2, t1)],
+    }
+
+
+def most_hits(x, low, high):
+    """Return how many of the intervals [low, high] at x one straight line can pass through.
+
+    The best line can be moved until it passes through an end of two intervals, so it is enough to
+    try those.
+    """
+    ends = [(at, value) for at, *pair in zip(x, low, high, strict=True) for value in pair]
+    best = 0
+    for (x1, y1), (x2, y2) in itertools.combinations(ends, 2):
+        if x1 != x2:
+            line = y1 + (y2 - y1) / (x2 - x1) * (np.asarray(x) - x1)
+            slack = 1e-9 * np.abs(line)
+            best = max(best, int(np.sum((line >= low - slack) & (line <= high + slack))))
+    return best
 
 
 def main(arguments=None):

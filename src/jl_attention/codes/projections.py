@@ -115,7 +115,7 @@ class Sparse:
 class OSNAP:
     """Exactly s nonzeros +-1/sqrt(s) in every column, one in each of s blocks of rows.
 
-    Nelson and Nguyen (2013); s = 1 is CountSketch (Charikar, Chen and Farach-Colton 2002).
+    Kane and Nelson (2014); s = 1 is CountSketch (Charikar, Chen and Farach-Colton 2002).
 
     Attributes
     ----------
@@ -138,7 +138,7 @@ class OSNAP:
 
 @dataclass(frozen=True)
 class SRHT:
-    """Subsampled randomised Hadamard transform sqrt(n/m) R H D (Ailon and Chazelle 2009).
+    """Subsampled randomised Hadamard transform sqrt(n/m) R H D (Tropp 2011).
 
     D flips signs at random, H is the orthogonal Hadamard matrix and R keeps m of the n rows,
     drawn without replacement. n is rounded up to a power of 2 by appending zeros to x.

@@ -70,8 +70,7 @@ def least_norm(normals, values, scratch=None):
     -------
     queries : ndarray, shape (n, m)
     multipliers : ndarray, shape (n, s)
-    error : ndarray, shape (n,)
-        The largest |N q - values|: large where the rows of N are dependent.
+        Wrong, and the query with them, where the rows of N are dependent: see `largest_error`.
     """
     gram = np.matmul(normals, normals.swapaxes(1, 2), out=scratch)
     diagonal = np.arange(normals.shape[1])
@@ -80,8 +79,12 @@ def least_norm(normals, values, scratch=None):
     u = values.copy()
     for matrix, vector in zip(gram, u, strict=True) if u.size else ():
         dposv(matrix.T, vector, overwrite_a=True, overwrite_b=True)
-    q = _combine(u, normals)
-    return q, u, np.abs(values - _apply(normals, q)).max(axis=1, initial=0.0)
+    return _combine(u, normals), u
+
+
+def largest_error(queries, normals, values):
+    """Return the largest |N q - values| of each row."""
+    return np.abs(values - _apply(normals, queries)).max(axis=1, initial=0.0)
 
 
 @dataclass
@@ -245,7 +248,7 @@ class LeastDistance:
 def is_shortest(q, u, N, values, inequality):
     """Return where N q = values, q = N^T u and u >= 0 at inequalities hold but for rounding."""
     length = np.linalg.norm(q, axis=1)
-    error = np.abs(values - _apply(N, q)).max(axis=1, initial=0.0)
+    error = largest_error(q, N, values)
     off_span = np.linalg.norm(q - _combine(u, N), axis=1)
     least = np.where(inequality, u, 0.0).min(axis=1, initial=0.0)
     return (

@@ -38,6 +38,7 @@ from .least_distance import (
     SOLVED,
     LeastDistance,
     Rows,
+    largest_error,
     least_norm,
     rounding,
 )
@@ -45,14 +46,24 @@ from .least_distance import (
 RANK = 1e-12
 """Singular values of the support's differences below this, relative to the largest, are zero."""
 
-EXCHANGES = 12
+EXCHANGES = 30
 """Exchanges of a row, before one token at a time; easy rows need eight."""
+
+FAR = 200.0
+"""A row whose query gets that many gaps long over a key's unit, or half as long again as it was,
+will hardly come to rest."""
+
+TOGETHER = 16
+"""Rows whose linear systems are solved at once, so that all fit into a processor's cache."""
 
 START = 0.75
 """Tokens in the first active set, in units of m - k."""
 
 ENTERING = 4
 """One in so many of the dimensions left is filled by an exchange."""
+
+WORST = 0.2
+"""Violations below this share of the row's largest wait for a later exchange."""
 
 CANDIDATES = 2
 """Candidates of the first round, in units of m."""
@@ -66,7 +77,7 @@ SAMPLE = 8
 CHECKS = 50
 """A row is unresolved after so many checks on all tokens."""
 
-BLOCK_BYTES, MOST_ROWS = 2**26, 128
+BLOCK_BYTES, MOST_ROWS = 2**28, 256
 """Memory for a block of rows, and its size at the most."""
 
 
@@ -352,28 +363,42 @@ class _Problem:
         result, left = np.full((n, dim), np.nan), np.arange(n)
         rank = rows.equalities.any(axis=2).sum(axis=1)
         active = competing.roughly_largest(ranking, at, int(START * (dim - fixed)))
-        scratch = _Scratch(2)
+        scratch, longest = _Scratch(2), np.zeros(n)
         for _ in range(EXCHANGES):
             if not len(left):
                 break
-            on, weakest = active >= 0, competing.weakest[at[left], None]
+            on = active >= 0
             # A free slot holds the weakest entry itself: its normal is zero.
+            weakest = competing.weakest[at[left], None]
             tokens = np.where(on, active, weakest)
-            slots = np.hstack([np.repeat(weakest, fixed, axis=1), tokens])
-            normals = scratch(0, (*slots.shape, dim))
-            self.keys.take(slots, axis=0, out=normals, mode="clip")
-            np.subtract(rows.weakest[:, None], normals, out=normals)
-            normals[:, :fixed] = rows.equalities
-            gram = scratch(1, (*slots.shape, slots.shape[1]))
-            q, u, error = least_norm(normals, np.hstack([rows.values, on]), gram)
-            kept = on & (u[:, fixed:] >= 0)
+            q, u, error = np.empty((len(left), dim)), np.zeros(active.shape), np.empty(len(left))
+            counts = on.sum(axis=1)
+            order = np.argsort(counts)
+            for start in range(0, len(left), TOGETHER):  # rows with systems of about one size
+                some = order[start : start + TOGETHER]
+                width = counts[some[-1]]
+                shape = len(some), fixed + width
+                normals, gram = scratch(0, (*shape, dim)), scratch(1, (*shape, shape[1]))
+                slots = np.hstack([np.repeat(weakest[some], fixed, axis=1), tokens[some, :width]])
+                self.keys.take(slots, axis=0, out=normals, mode="clip")
+                np.subtract(rows.weakest[some, None], normals, out=normals)
+                normals[:, :fixed] = rows.equalities[some]
+                values = np.hstack([rows.values[some], on[some, :width]])
+                q[some], both = least_norm(normals, values, gram)
+                u[some, :width] = both[:, fixed:]
+                error[some] = largest_error(q[some], normals, values)
+            kept = on & (u >= 0)
             room = np.maximum((dim - rank - kept.sum(axis=1)) // ENTERING, 1)
-            violators = competing.violators(q, at[left], but=tokens)
+            violators = competing.violators(q, at[left], but=tokens, share=WORST)
             new, entered = _with_violators(active, kept, *violators, room)
             moved = entered | (kept != on).any(axis=1)
             done = ~moved & (error <= CERTAIN)
             result[left[done]] = q[done]
-            left, active, rank, rows = left[moved], new[moved], rank[moved], rows.take(moved)
+            length = np.linalg.norm(q, axis=1)
+            longest = np.maximum(longest, length)
+            moved &= (length < FAR) & (2 * length > longest)
+            left, active, rank, longest = left[moved], new[moved], rank[moved], longest[moved]
+            rows = rows.take(moved)
         return result
 
     def _one_by_one(self, competing, rows, ranking, at):
@@ -469,16 +494,18 @@ class _Competing:
             logits[np.arange(self.columns) >= self.visible[rows, None]] = -np.inf
         return logits
 
-    def violators(self, queries, rows, but=None):
+    def violators(self, queries, rows, but=None, share=0.0):
         """Return where logits exceed that of the weakest less the gap, tokens `but` apart.
 
-        As places among the rows, tokens, and by how much.
+        As places among the rows, tokens, and by how much; of each row those of at least this share
+        of its largest excess.
         """
         logits = self.logits(queries, rows)
         if but is not None:
             np.put_along_axis(logits, but, -np.inf, axis=1)
         bar = np.einsum("nm,nm->n", self.keys[self.weakest[rows]], queries) - 1
-        return _above(logits, bar, CERTAIN)
+        margin = np.maximum(CERTAIN, share * (logits.max(axis=1) - bar))
+        return _above(logits, bar, margin)
 
     def roughly_largest(self, queries, rows, count):
         """Return about `count` tokens of the largest logits, -1 where there are fewer.

@@ -4,7 +4,7 @@ Lengths come in units of the gap: R/Delta is the longest query times the longest
 between the logits on the support and off it, Delta = log(1/eps2).
 
 - `gordon_margin`, `predicted_scale_ratio`: the margin that random codes leave, by the Gaussian
-  comparison of Gordon (1988) made sharp by Thrampoulidis, Oymak and Hassibi (2015). **A
+  comparison of Gordon, made sharp by Thrampoulidis, Oymak and Hassibi. **A
   prediction**: the comparison is a limit theorem, read here at finite sizes.
 - `simplex_scale_ratio`: keys that serve every support of k tokens.
 - `spectral_scale_ratio`: one pattern, by the norm of A - J/L.
@@ -12,7 +12,7 @@ between the logits on the support and off it, Delta = log(1/eps2).
 """
 
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 from scipy.sparse.linalg import LinearOperator, svds
 
 from ..errors import ParameterError, check_array, check_choice
@@ -263,6 +263,8 @@ def _gordon_margin(dim, length, row_nnz, codes):
 
     def slope(a):  # its sign is that of the derivative in a
         return n * excess(a)[0] - np.sqrt(row_nnz * max(room(a), 0.0))
+
+    from scipy import optimize  # slow to import, and only this needs it
 
     low = optimize.brentq(room, -np.sqrt(nu / n) - 1, farthest, xtol=1e-13)
     a = optimize.brentq(slope, low, farthest, xtol=1e-13)
