@@ -9,10 +9,10 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
-EXTRAS := book test browser cluster files kernels minilm
+EXTRAS := book test browser cluster files kernels minilm threads
 JOBS ?= 2
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 120 --nbval-sanitize-with tests/nbval.cfg --color=no
+NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 120 --color=no
 MACHINE_FACTS := codemirror_mode file_extension mimetype nbconvert_exporter pygments_lexer version
 STRIP := $(BIN)/nbstripout --keep-output --keep-count --keep-id --extra-keys "$(MACHINE_FACTS:%=metadata.language_info.%)"
 BUILD := $(BIN)/jupyter-book build . -W -n --keep-going --quiet
@@ -22,7 +22,7 @@ export OMP_NUM_THREADS ?= 1
 export PYTHONDONTWRITEBYTECODE := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help book test lint unit notebooks-check html site-check browser pdf notebooks launch lock clean
+.PHONY: help book test lint unit notebooks-check html site-check portability browser pdf notebooks launch lock clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ html: $(READY)  ## build the book from scratch, warnings are errors
 site-check: $(READY)  ## no built page loads anything from outside
 	$(BIN)/python tests/check_site.py _build/html
 
+portability: $(READY)  ## run tests and notebooks as other machines would; MACHINES="--list" lists them
+	$(BIN)/python tests/portability/run.py $(MACHINES)
+
 browser: $(READY)  ## look at every built page with Chromium
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/browser
 
@@ -83,4 +86,4 @@ lock: $(READY)  ## renew requirements.lock from the ranges in pyproject.toml
 	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --no-header --no-annotate $(EXTRAS:%=--extra %) pyproject.toml -o requirements.lock
 
 clean:  ## remove what was built, the environment too
-	rm -rf _build .venv .pytest_cache .ruff_cache .hypothesis
+	rm -rf _build .venv .machines .pytest_cache .ruff_cache .hypothesis

@@ -10,7 +10,7 @@ import pytest
 
 import jl_attention as jla
 from jl_attention import blocks
-from jl_attention.blocks.compile import measure_rows
+from jl_attention.blocks import measure_rows
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -24,7 +24,7 @@ pytestmark = [
 LENGTH, LEAK = 96, 0.01
 SMALL = {"num_hidden_layers": 1, "vocab_size": 32, "intermediate_size": 32}
 GROUPED = SMALL | {
-    "hidden_size": 322,
+    "hidden_size": 324,
     "num_attention_heads": 4,
     "num_key_value_heads": 1,
     "head_dim": 64,
@@ -53,12 +53,12 @@ MODELS = {
     "llama": ("Llama", GROUPED),
     "llama3": ("Llama", GROUPED | {"rope_parameters": LLAMA3, "attention_bias": True}),
     "mistral": ("Mistral", GROUPED | {"sliding_window": 48}),
-    "qwen2": ("Qwen2", GROUPED | {"num_key_value_heads": 2, "hidden_size": 386}),
-    "qwen3": ("Qwen3", GROUPED | {"head_dim": 128, "hidden_size": 642}),
+    "qwen2": ("Qwen2", GROUPED | {"num_key_value_heads": 2, "hidden_size": 388}),
+    "qwen3": ("Qwen3", GROUPED | {"head_dim": 128, "hidden_size": 644}),
     "gemma2": ("Gemma2", GROUPED | {"query_pre_attn_scalar": 64, "sliding_window": 48}),
     "gemma3": (
         "Gemma3Text",
-        GROUPED | {"head_dim": 128, "hidden_size": 642, "query_pre_attn_scalar": 32},
+        GROUPED | {"head_dim": 128, "hidden_size": 644, "query_pre_attn_scalar": 32},
     ),
     "gpt_oss": (
         "GptOss",
@@ -75,7 +75,6 @@ MODELS = {
     "gpt2": ("GPT2", SMALL | NO_DROPOUT | {"n_embd": 512, "n_head": 4, "n_layer": 1}),
     "bert": ("Bert", ENCODER),
 }
-ONLY_EAGER = {"gpt_oss", "gptj"}  # the library has no SDPA for them
 LOOSE = {"qwen3": 0.05, "gemma3": 0.05}  # their norms forbid more, see `bounds`
 
 
@@ -85,7 +84,12 @@ def build(name, attention):
     torch.manual_seed(0)
     config = getattr(transformers, f"{prefix}Config")(**entries)
     model = getattr(transformers, f"{prefix}Model")
-    return model._from_config(config, attn_implementation=attention).eval()
+    try:
+        return model._from_config(config, attn_implementation=attention).eval()
+    except ValueError as error:
+        if "does not support an attention implementation" in str(error):
+            pytest.skip(f"this release has no {attention} for {prefix}")
+        raise
 
 
 def patterns_for(spec):
@@ -153,8 +157,8 @@ def shown(model, compiled, attention, dtype):
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("name", MODELS)
 def test_a_stock_model_shows_the_patterns(name, attention, dtype):
-    if attention == "sdpa" and name in ONLY_EAGER:
-        pytest.skip("the library has no SDPA for this model")
+    if (name, attention) == ("gptj", "sdpa"):
+        pytest.skip("its attention is not an exchangeable function")
     model = build(name, attention)
     spec = blocks.from_config(model.config)
     leak = LOOSE.get(name, LEAK)
@@ -177,7 +181,7 @@ def test_a_stock_model_shows_the_patterns(name, attention, dtype):
 
 
 def test_sdpa_drops_the_softcap():
-    """The library's SDPA path of Gemma 2 computes other ratios than its eager one."""
+    """Release 5.2 has an SDPA path of Gemma 2, of other ratios; release 5.24 has none."""
     compiled = {}
     for attention in ("eager", "sdpa"):
         model = build("gemma2", attention)
@@ -194,8 +198,8 @@ def test_layers_that_take_hidden_states(name):
     spec = blocks.BlockSpec(512, 4, 4, 128, norm=None, bias=True, causal=False)
     if name == "vit":
         config = transformers.ViTConfig(**ENCODER)
+        config._attn_implementation = "eager"
         layer = transformers.models.vit.modeling_vit.ViTLayer(config).eval()
-        layer.attention.attention.config._attn_implementation = "eager"
         spec = blocks.from_config(config)
         assert spec.norm == "layer"
     else:
@@ -206,7 +210,9 @@ def test_layers_that_take_hidden_states(name):
     with torch.no_grad():
         if name == "vit":
             found = []
-            layer.attention.attention.register_forward_hook(lambda *all: found.append(all[-1][1]))
+            # Releases before 5.20 or so have a self-attention inside the attention.
+            inner = getattr(layer.attention, "attention", layer.attention)
+            inner.register_forward_hook(lambda *all: found.append(all[-1][1]))
             layer(X)
             M = found[0][0].numpy()
         else:
@@ -254,7 +260,7 @@ def test_frequencies_are_the_models(name):
 
 def test_a_model_of_another_shape_is_refused():
     model = build("llama", "eager")
-    spec = blocks.BlockSpec(322, 4, 1, 32)
+    spec = blocks.BlockSpec(324, 4, 1, 32)
     compiled = blocks.compile(spec, patterns_for(spec), leak=0.1, rng=1)
     with pytest.raises(jla.ParameterError, match="a parameter of shape"):
         compiled.load_into(model)

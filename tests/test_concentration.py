@@ -93,10 +93,10 @@ def test_exponents_keep_their_digits(eps):
     root = (1 + 4 * e * e).sqrt()
     inner = (e - (1 + e).ln()) / 2
     orthogonal = (root - 1 - ((1 + root) / 2).ln()) / 2
-    assert con.inner_product_exponent(eps) == pytest.approx(float(inner), rel=3e-15)
-    assert con.orthogonal_exponent(eps) == pytest.approx(float(orthogonal), rel=3e-15)
-    assert con.correlated_exponent(eps, 0.0) == pytest.approx(float(orthogonal), rel=1e-14)
-    assert con.correlated_exponent(eps, 1.0) == pytest.approx(float(inner), rel=1e-14)
+    assert con.inner_product_exponent(eps) == pytest.approx(float(inner), rel=1e-13)
+    assert con.orthogonal_exponent(eps) == pytest.approx(float(orthogonal), rel=1e-13)
+    assert con.correlated_exponent(eps, 0.0) == pytest.approx(float(orthogonal), rel=1e-13)
+    assert con.correlated_exponent(eps, 1.0) == pytest.approx(float(inner), rel=1e-13)
 
 
 def test_polarisation_exponent():
@@ -217,10 +217,10 @@ def test_the_orthogonal_exponent_is_wrong_on_parallel_vectors():
 
 def test_student_tail_agrees_with_closed_forms_and_scipy():
     theta = np.array([0.0, 0.1, 2.0, 1e5, 1e12])
-    np.testing.assert_allclose(con.student_tail(1, theta), np.arctan2(1, theta) / np.pi, rtol=1e-14)
+    np.testing.assert_allclose(con.student_tail(1, theta), np.arctan2(1, theta) / np.pi, rtol=1e-12)
     root = np.hypot(1, theta)
     two = 1 / (2 * root * (root + theta))  # (1 - theta/root)/2 without cancellation
-    np.testing.assert_allclose(con.student_tail(2, theta), two, rtol=1e-13)
+    np.testing.assert_allclose(con.student_tail(2, theta), two, rtol=1e-12)
     nu, theta = np.array([[0.5], [3.0], [61.0], [4000.0]]), np.array([-1.0, 0.02, 0.3])
     expected = stats.t.sf(np.sqrt(nu) * theta, nu)
     np.testing.assert_allclose(con.student_tail(nu, theta), expected, rtol=1e-11)

@@ -248,7 +248,7 @@ def test_target_holds_the_largest_entries(minilm):
             fewer += (counts < row_nnz).sum()
             expected = values / values.sum(axis=1, keepdims=True)
             kept = np.take_along_axis(target.toarray(), columns, axis=1)
-            np.testing.assert_allclose(kept, expected, rtol=1e-14)
+            np.testing.assert_allclose(kept, expected, rtol=1e-12)
     # A few rows have an entry that is zero in half precision: 13 of 27 648.
     assert 0 < fewer == (minilm.top_value[..., 7] == 0).sum()
 

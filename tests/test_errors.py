@@ -1,5 +1,7 @@
 """Argument checks return the plain value or raise an error that names the argument."""
 
+import importlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,6 +16,42 @@ def test_the_hierarchy():
         assert issubclass(error, jla.JLAttentionError)
     assert issubclass(jla.TargetError, ValueError)
     assert issubclass(jla.ParameterError, ValueError)
+
+
+def test_a_missing_file_and_a_missing_extra_are_python_s_errors_too():
+    assert issubclass(errors.MissingFileError, jla.FileError)
+    assert issubclass(errors.MissingFileError, jla.JLAttentionError)
+    assert issubclass(errors.MissingFileError, OSError)
+    with pytest.raises(ImportError, match=r"no_such_module cannot be imported: pip install") as no:
+        errors.require("no_such_module.part", "kernels")
+    assert isinstance(no.value, jla.JLAttentionError)
+    assert "'jl-attention[kernels]'" in str(no.value)
+    assert no.value.name == "no_such_module"
+    assert errors.require("numpy", "kernels") is np
+
+
+@pytest.mark.parametrize(
+    ("call", "module", "extra"),
+    [
+        (lambda built, path: built.save(path / "A.safetensors"), "safetensors", "files"),
+        (lambda built, path: built.to_torch(), "torch", "torch"),
+        (lambda built, path: jla.kernels.multihead_attention(built), "torch", "torch"),
+        (lambda built, path: jla.kernels.rounded(built.Q, "bfloat16"), "ml_dtypes", "kernels"),
+        (lambda built, path: jla.kernels.onnx_attention(built.Q, built.K), "onnxr", "kernels"),
+    ],
+)
+def test_every_extra_is_named_where_it_is_missing(call, module, extra, tmp_path, monkeypatch):
+    built = jla.construct(np.eye(3), dim=3, rng=0)
+    whole = importlib.import_module
+
+    def without(name, *args):
+        if name.startswith(module):
+            raise ImportError("it is not there")
+        return whole(name, *args)
+
+    monkeypatch.setattr(errors.importlib, "import_module", without)
+    with pytest.raises(errors.MissingExtraError, match=rf"\[{extra}\]'.*it is not there"):
+        call(built, tmp_path)
 
 
 def test_good_values_come_back_as_plain_numbers():

@@ -88,7 +88,7 @@ def test_another_address_is_refused(given):
 def test_the_workflow_makes_what_the_buttons_need():
     workflow = yaml.safe_load((ROOT / ".github/workflows/book.yml").read_text())
     assert workflow["env"]["BOOK_REPOSITORY"] == "${{ github.server_url }}/${{ github.repository }}"
-    assert set(workflow["jobs"]["publish"]["needs"]) == {"test", "launch"}
+    assert workflow["jobs"]["publish"]["needs"] == "test"  # nothing waits for a convenience
     steps = [step.get("run", "") for job in workflow["jobs"].values() for step in job["steps"]]
     assert any(f"HEAD:refs/heads/{launch.BRANCH}" in step for step in steps)
     assert any("make pdf" in step and "_build/html/pdf" in step for step in steps)

@@ -37,9 +37,26 @@ def test_packing_and_bits_at_a_known_size():
     ratio = 9.0
     by_hand = np.log(comb(1024, 4))
     packing = jla.necessary_dim(1024, 4, "packing", scale_ratio=ratio)
-    assert packing == np.ceil(by_hand / (2 * np.log(1 + 8 * ratio)))
+    assert packing == np.ceil(by_hand / (np.log(1 + 8 * ratio) + np.log(1 + 4 * ratio)))
     fixed = jla.necessary_dim(1024, 4, "packing", scale_ratio=ratio, fixed_keys=True)
     assert fixed == np.ceil(by_hand / np.log(1 + ratio))
+
+
+def test_warren_at_known_sizes():
+    # Towards k/2 as L grows.
+    dims = [jla.necessary_dim(2**40, k, "warren") for k in (1, 4, 16, 64)]
+    assert dims == [1, 2, 8, 29]
+    length, k = 1024, 16
+    log_factorial = sum(np.log(np.arange(1, length + 1)))
+    patterns = k * log_factorial + length * sum(np.log1p(-i / length) for i in range(k))
+    patterns -= length * sum(np.log(np.arange(1, k + 1)))
+
+    def polynomials(m):
+        return length * np.log(2) + 2 * m * length * np.log(4 * np.e * length / m)
+
+    dim = jla.necessary_dim(length, k, "warren")
+    assert polynomials(dim - 1) < patterns <= polynomials(dim)
+    assert jla.necessary_dim([5, 9, 1], [5, 8, 1], "warren").tolist() == [0, 0, 0]
 
 
 @given(
@@ -50,6 +67,7 @@ def test_bounds_move_the_right_way(length, row_nnz, scale, bits):
     longer = length + 1 + length // 3
     for bound, options in (
         ("radon", {}),
+        ("warren", {}) if row_nnz < length / 2 else ("radon", {}),
         ("packing", {"scale_ratio": scale}),
         ("packing", {"scale_ratio": scale, "fixed_keys": True}),
         ("bits", {"bits": bits}),

@@ -4,13 +4,13 @@ import networkx as nx
 import numpy as np
 import pytest
 from conftest import sparse_targets
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import sparse
 
 import jl_attention as jla
-from jl_attention import targets
+from jl_attention import patterns, targets
 from jl_attention.targets import (
     ROW_SUM_TOLERANCE,
     check_target,
@@ -61,15 +61,17 @@ def test_row_sparse_has_row_nnz_in_every_row(length, fraction, seed):
 def test_row_sparse_supports_are_uniform():
     # Each of the 6 subsets of size 2 of 4 columns has probability 1/6. Pearson's statistic over
     # 60 000 rows is chi-square with 5 degrees of freedom; 1e-9 of it lies above 49.9.
-    length, draws = 4, 15_000
-    rng = np.random.default_rng(0)
-    codes = np.concatenate(
-        [targets.row_sparse(length, 2, rng=rng).indices.reshape(-1, 2) for _ in range(draws)]
-    )
-    _, observed = np.unique(codes, axis=0, return_counts=True)
-    expected = draws * length / 6
+    subsets = np.sort(patterns._random_subsets(60_000, 2, 4, np.random.default_rng(0)), axis=1)
+    _, observed = np.unique(subsets, axis=0, return_counts=True)
     assert len(observed) == 6
-    assert ((observed - expected) ** 2 / expected).sum() < 49.9
+    assert ((observed - 10_000) ** 2 / 10_000).sum() < 49.9
+
+
+def test_row_sparse_draws_such_subsets():
+    target = targets.row_sparse(64, 3, rng=5)
+    rng = np.random.default_rng(5)
+    drawn = np.sort(patterns._random_subsets(64, 3, 64, rng), axis=1)
+    np.testing.assert_array_equal(target.indices.reshape(64, 3), drawn)
 
 
 def test_the_same_seed_gives_the_same_target():
@@ -86,30 +88,60 @@ def test_the_same_seed_gives_the_same_target():
         assert (first != make(8)).nnz > 0
 
 
-def test_patterns_have_their_supports():
-    band = targets.banded(6, 1).toarray() > 0
-    np.testing.assert_array_equal(band, np.abs(np.subtract.outer(range(6), range(6))) <= 1)
+LAG = np.subtract.outer(range(20), range(20))
 
-    window = targets.causal_window(6, 3).toarray() > 0
-    lag = np.subtract.outer(range(6), range(6))
-    np.testing.assert_array_equal(window, (lag >= 0) & (lag < 3))
 
-    blocks = targets.block_diagonal(5, 2).toarray() > 0
-    group = np.arange(5) // 2
+@pytest.mark.parametrize("bandwidth", [0, 1, 3, 19, 40])
+def test_bands(bandwidth):
+    band = targets.banded(20, bandwidth).toarray() > 0
+    np.testing.assert_array_equal(band, np.abs(LAG) <= bandwidth)
+
+
+@pytest.mark.parametrize("window", [1, 2, 5, 20, 40])
+def test_causal_windows(window):
+    seen = targets.causal_window(20, window).toarray() > 0
+    np.testing.assert_array_equal(seen, (LAG >= 0) & (window > LAG))
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 20])
+def test_diagonal_blocks(size):
+    blocks = targets.block_diagonal(20, size).toarray() > 0
+    group = np.arange(20) // size
     np.testing.assert_array_equal(blocks, group[:, None] == group)
 
-    bird = targets.big_bird(20, 1, 2, 3, rng=0).toarray() > 0
-    assert bird[:2].all()
-    assert bird[:, :2].all()
-    assert np.diagonal(bird, 1).all()
-    assert np.diagonal(bird, -1).all()
-    assert bird[2:].sum(axis=1).max() <= 3 + 2 + 3
 
-    slash = targets.vertical_slash(20, 2, 3, rng=0).toarray() > 0
-    assert not np.triu(slash, 1).any()
-    assert slash[:, 0].all()
-    assert slash.diagonal().all()
-    assert slash.sum(axis=1).max() <= 5
+def test_big_bird_has_its_window_its_global_and_its_random_tokens():
+    window_only = targets.big_bird(20, 2, 0, 0).toarray() > 0
+    np.testing.assert_array_equal(window_only, np.abs(LAG) <= 2)
+    known = (np.abs(LAG) <= 1) | (np.arange(20) < 2) | (np.arange(20)[:, None] < 2)
+    np.testing.assert_array_equal(targets.big_bird(20, 1, 2, 0).toarray() > 0, known)
+    bird = targets.big_bird(20, 1, 2, 3, rng=0).toarray() > 0
+    assert bird[known].all()
+    drawn = (bird & ~known).sum(axis=1)
+    assert 0 < drawn.max() <= 3
+    alone = targets.big_bird(20, 0, 0, 3, rng=0).toarray() > 0
+    assert set(alone.sum(axis=1)) <= {3, 4}  # the token itself may be drawn too
+
+
+@pytest.mark.parametrize(("verticals", "slashes"), [(0, 1), (1, 1), (2, 3), (4, 9)])
+def test_vertical_lines_and_slashes(verticals, slashes):
+    length = 100
+    seen = targets.vertical_slash(length, verticals, slashes, rng=0).toarray() > 0
+    assert not np.triu(seen, 1).any()
+    diagonals = [s for s in range(length - 1) if np.diagonal(seen, -s).all()]
+    assert len(diagonals) == slashes
+    assert diagonals[0] == 0
+    lines = [j for j in range(length - 1) if seen[j:, j].all()]
+    assert len(lines) == verticals
+    assert lines[:1] == [0][:verticals]
+    others = seen.copy()
+    others[:, lines] = False
+    assert set(lags(others)) <= set(diagonals)
+
+
+def lags(seen):
+    rows, columns = np.nonzero(seen)
+    return (rows - columns).tolist()
 
 
 @pytest.mark.parametrize(
@@ -146,7 +178,7 @@ def test_one_token_attends_to_itself(make):
         (lambda: targets.block_diagonal(5, 6), "block_size"),
         (lambda: targets.big_bird(5, 1, 6, 0), "global_tokens"),
         (lambda: targets.vertical_slash(5, 1, 0), "slashes"),
-        (lambda: targets.from_attention(np.eye(3), 4), "row_nnz"),
+        (lambda: targets.from_attention(np.eye(3), 4), "top_k"),
     ],
 )
 def test_generators_name_the_bad_argument(call, argument):
@@ -275,29 +307,73 @@ def test_a_negative_duplicate_is_refused_even_if_the_sum_is_not_negative():
 
 
 def test_row_sum_tolerance_is_what_it_says():
-    check_target(np.eye(2) * (1 + 0.9 * ROW_SUM_TOLERANCE))
-    with pytest.raises(jla.TargetError, match="row 0"):
-        check_target(np.eye(2) * (1 + 1.1 * ROW_SUM_TOLERANCE))
+    assert ROW_SUM_TOLERANCE == 1e-6
+    for share, accepted in ((1 + 0.9e-6, True), (1 - 0.9e-6, True), (1 + 1.1e-6, False)):
+        matrix = np.eye(3)
+        matrix[1] *= share
+        if accepted:
+            check_target(matrix)
+        else:
+            with pytest.raises(jla.TargetError, match=r"row 1: sums to 1\.0000011, not to 1"):
+                check_target(matrix)
 
 
-@given(
-    matrix=hnp.arrays(
-        st.sampled_from([np.float64, np.float32, np.int64, np.complex128, bool]),
-        hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4),
-    )
-)
-def test_check_target_gives_a_target_or_its_own_error(matrix):
-    try:
-        checked = check_target(matrix)
-    except jla.TargetError:
-        return
-    assert_canonical(checked)
-    assert np.abs(checked.sum(axis=1) - 1).max() <= ROW_SUM_TOLERANCE * (1 + 1e-9)
+SHAPES = hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)
+KINDS = st.sampled_from([np.float64, np.float32, np.float16, np.int64, np.complex128, bool])
+
+
+@st.composite
+def nearly_targets(draw):
+    """Draw arrays of which about half are targets."""
+    if draw(st.booleans()):
+        return draw(hnp.arrays(KINDS, SHAPES))
+    length = draw(st.integers(1, 4))
+    rows = st.lists(st.sampled_from([0, 0, 1, 2, 4]), min_size=length, max_size=length)
+    weights = np.array([draw(rows) for _ in range(length)], dtype=float)
+    weights[weights.sum(axis=1) == 0, 0] = 1
+    matrix = weights / weights.sum(axis=1, keepdims=True)
+    if draw(st.booleans()):
+        row, column = draw(st.integers(0, length - 1)), draw(st.integers(0, length - 1))
+        matrix[row, column] += draw(st.sampled_from([0.9e-6, 1e-5, -1e-5, -2, np.nan, np.inf]))
+    return matrix
+
+
+def is_target(array):
+    """Say whether an array is a target, in other words than `check_target`."""
+    if array.ndim != 2 or array.dtype.kind == "c" or array.shape != (len(array),) * 2:
+        return False
+    rows = [[float(entry) for entry in row] for row in array]
+    return bool(rows) and all(min(row) >= 0 and abs(sum(row) - 1) <= 1e-6 for row in rows)
+
+
+@settings(max_examples=400)
+@given(array=nearly_targets())
+def test_check_target_accepts_targets_and_nothing_else(array):
+    if is_target(array):
+        checked = check_target(array)
+        assert_canonical(checked)
+        np.testing.assert_array_equal(checked.toarray(), array.astype(float))
+    else:
+        with pytest.raises(jla.TargetError):
+            check_target(array)
+
+
+def test_such_arrays_are_targets_often_enough():
+    drawn = []
+
+    @settings(max_examples=200, database=None)
+    @given(array=nearly_targets())
+    def collect(array):
+        drawn.append(is_target(array))
+
+    collect()
+    assert 0.1 < np.mean(drawn) < 0.9
 
 
 @pytest.mark.parametrize("form", ["csr", "csc", "bsr"])
 @pytest.mark.parametrize(
-    ("name", "value"), [("indices", 9), ("indices", -1), ("indptr", 9), ("indptr", -1)]
+    ("name", "value"),
+    [("indices", 9), ("indices", 4), ("indices", -1), ("indptr", 9), ("indptr", -1)],
 )
 def test_index_arrays_that_lead_out_of_bounds_are_refused(form, name, value):
     matrix = sparse.eye_array(4, format="csr").asformat(form)

@@ -14,6 +14,7 @@ from jl_attention.codes import coherence, unit_codes, universal_leak, welch_boun
 from jl_attention.concentration import student_tail
 from jl_attention.constructions import interpolating_queries
 from jl_attention.dimensions import universal_dim
+from jl_attention.theory import frames
 
 
 def simplex(dim):
@@ -79,7 +80,7 @@ def test_every_support_meets_the_promised_leak(row_nnz, max_ratio):
     assert worst <= promised
     if row_nnz == 1:  # attained, but for the sign of the inner product
         largest = (codes @ codes.T - 2 * np.eye(length)).max()
-        assert worst == pytest.approx(np.exp(largest * tau - tau), abs=0)
+        assert worst == pytest.approx(np.exp(largest * tau - tau), rel=1e-9)
 
 
 def test_the_promise_is_attained():
@@ -141,6 +142,21 @@ def test_the_supports_route_sums_every_support_and_corner():
     dim = universal_dim(length, 3, gamma, leak=leak, failure_prob=0.2)
     assert failure(dim) <= 0.2 < failure(dim - 1)
     assert dim <= universal_dim(length, 3, gamma, leak=leak, failure_prob=0.2, bound="closed_form")
+
+
+def test_tight_codes_serve_every_support_below_the_length():
+    dims = universal_dim(1024, [1, 2, 4, 8], codes="tight")
+    assert dims.tolist() == [81, 185, 404, 709]
+    length, k = 40, 2
+    dim = universal_dim(length, k, leak=0.1, codes="tight")
+    assert dim < length < universal_dim(length, k, leak=0.1)
+    for m, fails in ((dim, False), (dim - 1, True)):
+        total = 0.0
+        for s in (1, 2):
+            tail = frames.off_support_tail(m, length, s, (2 / 3) / math.sqrt(s), "tight")
+            total += math.comb(length, s) * (length - s) * tail
+        assert (total > 0.01) == fails
+    assert universal_dim([1, 2, 5], [1, 2, 5], codes="tight").tolist() == [1, 2, 5]
 
 
 def test_the_supports_route_keeps_its_promise_for_all_supports():

@@ -115,6 +115,7 @@ def test_heavy_hitters_follow_the_power_law():
     length = 30_000
     pattern = patterns.heavy_hitters(length, 0, count=1, exponent=2.0)
     rows, columns = planted_entries(pattern)
+    assert np.array_equal(rows, np.arange(2, length))
     popularity = (1.0 + np.random.default_rng(0).permutation(length)) ** -2.0
     popularity[0] = 0
     top = int(np.argmax(popularity))

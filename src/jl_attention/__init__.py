@@ -5,6 +5,8 @@ only its input. This package builds such inputs, says how large the hidden size 
 measures what was built. It accompanies the book of the same name.
 """
 
+import importlib
+
 from . import (
     attention,
     codes,
@@ -61,6 +63,7 @@ __all__ = [
     "StreamingHead",
     "TargetError",
     "attention",
+    "blocks",
     "check_target",
     "codes",
     "concentration",
@@ -89,13 +92,18 @@ __all__ = [
     "targets",
     "theory",
     "universal_dim",
+    "workloads",
 ]
 
 
-def __getattr__(name):
-    """Find the book's modules where they were before they had a package of their own."""
-    if name in ("claims", "datasets", "figures", "ledger", "minilm"):
-        import importlib
+_ROOMS = ("blocks", "workloads")
+_BOOK = ("claims", "datasets", "figures", "ledger", "minilm")
 
+
+def __getattr__(name):
+    """Import what few need when it is asked for; find the book's modules where they once were."""
+    if name in _ROOMS:
+        return importlib.import_module(f".{name}", __name__)
+    if name in _BOOK:
         return importlib.import_module(f"jl_attention_book.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -112,7 +112,7 @@ def construct(
     >>> built.meets(measure(built, target)), built.dim < 512
     (True, True)
     """
-    method = methods.get(method)
+    method = methods.get(method).in_batch()
     target = check_target(target)
     length = target.shape[0]
     if total_variation is not None:

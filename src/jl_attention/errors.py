@@ -40,6 +40,10 @@ class ClaimError(JLAttentionError, AssertionError):
     """A measured value violates the bound that a claim states."""
 
 
+class PrecisionWarning(UserWarning):
+    """A number format moves the attention by more than was asked for; says by how much."""
+
+
 def require(module, extra):
     """Return an optional dependency, imported, or raise `MissingExtraError` naming its extra."""
     try:

@@ -16,7 +16,6 @@ An isometry W leaves F W^T (F W^T)^T = F F^T as it is. So (left G^T, right G^T) 
 """
 
 import numpy as np
-from scipy import linalg
 
 ZERO = 1e-12
 """Singular values below this share of the largest are rounding, and count as zero.
@@ -63,6 +62,6 @@ def balanced_factors(matrix):
     matrix = np.asarray(matrix, dtype=np.float64)
     if matrix.shape[0] < matrix.shape[1]:
         return balanced_factors(matrix.T)[::-1]
-    U, sigma, Vt = linalg.svd(matrix, full_matrices=False)
+    U, sigma, Vt = np.linalg.svd(matrix, full_matrices=False)
     root = np.sqrt(np.where(sigma > ZERO * sigma.max(initial=0), sigma, 0))
     return (U * root) @ Vt, (Vt.T * root) @ Vt

@@ -138,8 +138,8 @@ class Construction(Result):
 
         return cls(**files.load(path, **limits))
 
-    def to_torch(self, *, dtype=None, device=None):
-        """Return X, W_Q, W_K, Q, K as PyTorch tensors in a dict; see `files.to_torch`."""
-        from . import files
+    def to_torch(self, *, dtype=None, device=None, **options):
+        """Return X, W_Q, W_K, Q, K as PyTorch tensors in a dict; see `interop.torch.to_torch`."""
+        from .interop.torch import to_torch
 
-        return files.to_torch(self, dtype=dtype, device=device)
+        return to_torch(self, dtype=dtype, device=device, **options)

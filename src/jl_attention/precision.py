@@ -19,6 +19,7 @@ from scipy import sparse
 from .codes import GivenCodes
 from .engine import run
 from .errors import ParameterError
+from .interop.arrays import real_array
 from .result import Result
 from .targets import check_target
 from .theory.total_variation import (
@@ -187,11 +188,9 @@ def _check_logits(logits):
     """Return an array of logits, or say what it looks like instead."""
     if sparse.issparse(logits):
         raise ParameterError("logits: a sparse matrix is not one of logits; expected an array")
-    logits = np.asarray(logits)
-    if logits.ndim != 2 or logits.dtype.kind not in "biuf":
-        raise ParameterError(
-            f"logits of shape {logits.shape} and dtype {logits.dtype}: expected real (L, L)"
-        )
+    logits = real_array(logits, "logits", ParameterError)
+    if logits.ndim != 2:
+        raise ParameterError(f"logits of shape {logits.shape}: expected real (L, L)")
     if _is_attention(logits):
         raise ParameterError(
             "logits: nonnegative rows that sum to 1 are attention, not logits; pass its logarithm"

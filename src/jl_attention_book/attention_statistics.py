@@ -295,6 +295,29 @@ def median_entries(rows):
     return np.median(entries_for_mass(rows), axis=-1)
 
 
+def growth(lengths, counts):
+    """Return the exponent of the power of the length that fits the counts best.
+
+    Parameters
+    ----------
+    lengths : array_like, shape (n,)
+    counts : ndarray, shape (n, ...)
+
+    Returns
+    -------
+    ndarray, shape (...)
+        The slope of the least-squares line through log count against log length.
+
+    Examples
+    --------
+    >>> print(f"{growth([4, 8, 16], np.array([6.0, 12.0, 24.0])):.3f}")
+    1.000
+    """
+    x = np.log(lengths)
+    x = x - x.mean()
+    return np.tensordot(x, np.log(counts), axes=1) / (x @ x)
+
+
 # --- Rebuilding with keys that know the text, or do not -------------------------------------------
 
 

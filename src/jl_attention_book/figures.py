@@ -84,6 +84,33 @@ def show_matrix(ax, matrix, title=None, vmin=0.0, vmax=None, cmap=ATTENTION_CMAP
     return image
 
 
+def head_map(ax, values, title=None, vmin=0.0, vmax=1.0):
+    """Draw one number for each head of a model: layers across, heads down.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+    values : array_like, shape (layers, heads)
+    title : str, optional
+    vmin, vmax : float, optional
+        Ends of the colour scale.
+
+    Returns
+    -------
+    matplotlib.image.AxesImage
+    """
+    values = np.asarray(values)
+    image = ax.imshow(
+        values.T, cmap=ATTENTION_CMAP, interpolation="nearest", aspect="auto", vmin=vmin, vmax=vmax
+    )
+    layers, heads = values.shape
+    ax.set(xticks=range(0, layers, 5 if layers > 12 else 1), yticks=range(0, heads, 4))
+    ax.grid(False)
+    if title is not None:
+        ax.set_title(title)
+    return image
+
+
 def show_vacuous(ax, lengths, label="m ≥ L: an exact factorisation is free"):
     """Shade where a query dimension m is at least the sequence length L on an (L, m) plot.
 

@@ -14,6 +14,9 @@ from .claims import CLAIMS, RESULTS, recorded, slack_text
 
 RELATION_SIGNS = {"<=": "≤", ">=": "≥"}
 
+IN_USE = "in use (Part III)"
+"""What results are called whose letter is not the paper's, a lemma's or a theorem's."""
+
 
 def ledger(book):
     """Return every result with what its checks measured, ready for JSON.
@@ -75,8 +78,9 @@ def totals(entries):
     """
     statuses = ["proved", "in part", "not checked"]
     rows = [f"| | {' | '.join(statuses)} | checks, all hold |", "| - | - | - | - | - |"]
-    for kind, letter in (("claims of the paper", "C"), ("lemmas", "L"), ("theorems", "T")):
-        chosen = [entry for entry in entries if entry["id"][0] == letter]
+    kinds = {"C": "claims of the paper", "L": "lemmas", "T": "theorems"}
+    for kind in (*kinds.values(), IN_USE):
+        chosen = [entry for entry in entries if kinds.get(entry["id"][0], IN_USE) == kind]
         named = [
             ", ".join(entry["id"] for entry in chosen if entry["status"] == status)
             for status in statuses

@@ -8,14 +8,14 @@ whose attention is known, and what it leaves in the cache can be compared with t
 """
 
 import argparse
-import csv
-import os
-import tempfile
 from itertools import product
 
 import numpy as np
 
+from jl_attention.blocks import Rope
 from jl_attention.workloads import make, score
+
+from .tables import write_table
 
 LENGTH, HEAD_DIM, HEADS, SEED = 2048, 128, 4, 0
 ROPE_THETA = 10_000.0
@@ -76,8 +76,8 @@ def stock_layer(workload, values_rng=1):
     heads, kv_heads, dim = workload.heads, workload.kv_heads, workload.head_dim
     values = np.random.default_rng(values_rng).standard_normal((kv_heads, workload.length, dim))
     # The layer rotates queries and keys by their positions: the input holds them rotated back.
-    before = [unrotated(head) for head in (*workload.Q, *workload.K)]
-    X = np.hstack([*before, *values])
+    queries, keys = workload.before_rope(Rope(theta=ROPE_THETA))
+    X = np.hstack([*queries, *keys, *values])
     # One more coordinate makes all rows equally long, so that RMSNorm divides all by one number.
     lengths = (X**2).sum(axis=1)
     X = np.hstack([X, np.sqrt(lengths.max() - lengths)[:, None]])
@@ -103,25 +103,6 @@ def stock_layer(workload, values_rng=1):
         for name, start, stop in zip("qkv", ends[:-1], ends[1:], strict=True):
             getattr(attention, f"{name}_proj").weight.copy_(reader[start:stop])
     return model, torch.tensor(X[None], dtype=torch.float32)
-
-
-def unrotated(array):
-    """Return rows rotated back by their positions: RoPE with halves paired undoes it.
-
-    Parameters
-    ----------
-    array : ndarray, shape (L, m)
-
-    Returns
-    -------
-    ndarray of float64, shape (L, m)
-    """
-    length, dim = array.shape
-    frequency = ROPE_THETA ** (-np.arange(0, dim, 2) / dim)
-    angle = np.arange(length)[:, None] * frequency
-    first, second = np.split(array.astype(np.float64), 2, axis=1)
-    cos, sin = np.cos(angle), np.sin(angle)
-    return np.hstack([first * cos + second * sin, second * cos - first * sin])
 
 
 def kept_keys(press, model, inputs_embeds, workload):
@@ -184,12 +165,7 @@ def main(arguments=None):
     parser.add_argument("-o", "--output", required=True, help="the table, written atomically")
     options = parser.parse_args(arguments)
     rows = [row for problem in product(WORKLOADS, GEOMETRIES) for row in solve(*problem)]
-    folder = os.path.dirname(os.path.abspath(options.output))
-    with tempfile.NamedTemporaryFile("w", dir=folder, newline="", delete=False) as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(file.name, options.output)
+    write_table(options.output, rows)
 
 
 if __name__ == "__main__":

@@ -4,13 +4,12 @@
 """
 
 import argparse
-import csv
-import os
 import sys
-import tempfile
 from itertools import product
 
 from jl_attention.workloads import make, scores, selectors
+
+from .tables import write_table
 
 LENGTHS = (4096, 131_072)
 PATTERNS = ("vertical_slash", "needles", "mid_prompt", "block_retrieval")
@@ -49,6 +48,39 @@ def settings(method, length):
     return selector, {
         key: max(1, round(value * length / DEFAULTS_FOR)) if key in with_length else value
         for key, value in options.items()
+    }
+
+
+def selections(workload, share):
+    """Return what each method keeps if it may keep about this share of a prompt's keys.
+
+    Parameters
+    ----------
+    workload : jl_attention.workloads.Workload
+    share : float
+        Of the keys; a block of queries keeps 64 keys of a slash, so the shares of columns and of
+        slashes are a half each.
+
+    Returns
+    -------
+    dict of str to list of jl_attention.workloads.selectors.Selection
+    """
+    budget = max(2, round(share * workload.length))
+    blocks, half = max(1, round(budget / 64)), budget // 2
+    slashes = {"verticals": half, "slashes": max(1, half // 64), "first": 4, "nearest": 1}
+    options = {
+        "StreamingLLM": ("streaming_llm", {"first": 4, "recent": budget - 4}),
+        "vertical-slash": ("vertical_slash", slashes),
+        "FlexPrefill": ("flex_prefill", {"min_budget": budget}),
+        "block-sparse": ("block_sparse", {"blocks": blocks}),
+        "Quest": ("quest", {"budget": budget}),
+        "H2O": ("h2o", {"heavy": half, "recent": half}),
+        "TOVA": ("tova", {"budget": budget}),
+        "SnapKV": ("snapkv", {"budget": budget}),
+    }
+    return {
+        name: selectors.SELECTORS[selector](workload.Q, workload.K, **settings)
+        for name, (selector, settings) in options.items()
     }
 
 
@@ -96,12 +128,7 @@ def main(arguments=None):
     for problem in product(options.lengths, options.patterns, options.geometries):
         rows += solve(*problem)
         print(*problem, rows[-1]["leak"], file=sys.stderr, flush=True)
-    folder = os.path.dirname(os.path.abspath(options.output))
-    with tempfile.NamedTemporaryFile("w", dir=folder, newline="", delete=False) as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(file.name, options.output)
+    write_table(options.output, rows)
 
 
 if __name__ == "__main__":

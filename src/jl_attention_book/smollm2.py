@@ -12,7 +12,7 @@ It is a decoder of the Llama family: 30 layers of 9 heads of query dimension m =
 one set of keys and values (Ainslie et al. 2023), no biases. With x_i the representation of token i,
 divided by its root mean square (Zhang and Sennrich 2019), q_i = R_i W_Q x_i, k_j = R_j W_K x_j and
 v_j = W_V x_j, where R_i rotates the plane of the coordinates 2p, 2p + 1 by the angle
-i / 100000^(2p/m) (Su et al. 2024; GGUF stores W_Q and W_K for neighbouring pairs). Token i sees the
+i / 100000^(2p/m) (Su et al. 2021; GGUF stores W_Q and W_K for neighbouring pairs). Token i sees the
 tokens up to itself: row i of M is the softmax of <q_i, k_j> / sqrt(m) over j <= i.
 """
 

@@ -4,9 +4,11 @@
 head, and returns the hidden states for which the block's attention is these patterns.
 """
 
-from . import bounds, families, norms, queries, reference, rotary
-from .compile import BlockReport, CompiledBlock, compile
+from . import bounds, families, norms, queries, reference, rotary, weights
+from .compile import compile
+from .compiled import BlockReport, CompiledBlock, measure_rows
 from .families import from_config
+from .feasibility import expected_failures
 from .rotary import Rope
 from .spec import BlockSpec
 
@@ -17,10 +19,13 @@ __all__ = [
     "Rope",
     "bounds",
     "compile",
+    "expected_failures",
     "families",
     "from_config",
+    "measure_rows",
     "norms",
     "queries",
     "reference",
     "rotary",
+    "weights",
 ]

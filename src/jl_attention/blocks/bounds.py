@@ -1,7 +1,11 @@
 """What no input of a block can show: floors on the leak, whoever made the weights.
 
-Every bound here is on the gap D = min over rows of (least logit on the support - largest logit off
-it), in terms of features that bound the logits. A leak eps2 is then at least exp(-D).
+The gap D of a row is its least logit on the support minus its largest off it, so its leak is
+exp(-D). A feature that bounds the logits bounds D, and so the leak from below:
+
+- entrywise: |z_ij| <= Z (softcap, QK-norm) gives D <= 2 Z;
+- spectral: s |q| |k| <= R (QK-norm) gives D <= R ||T||_2 sqrt(L/N), see `largest_gap`;
+- ALiBi takes slope times distance from a far token before the gap counts.
 """
 
 import math
@@ -13,29 +17,27 @@ from scipy.sparse.linalg import LinearOperator, svds
 from ..errors import ConstructionError
 
 
-def largest_logit(spec):
-    """Return a bound on |z_ij| before ALiBi, for every input and every projection; may be inf.
-
-    A softcap bounds |z| by c. With QK-norm, queries and keys have length gain sqrt(m) and
-    |z| <= s gain^2 m (times the squared attention factor of a scaled rotary embedding).
-    """
-    bound = math.inf if spec.softcap is None else spec.softcap
-    return min(bound, query_key_product(spec))
-
-
 def query_key_product(spec):
-    """Return s |q| |k| with QK-norm, infinity without it."""
+    """Return R, the largest s |q| |k| that QK-norm leaves; infinity without it."""
     if not spec.qk_norm:
         return math.inf
-    factor = spec.rope.factor**2 if spec.rope else 1.0
-    return spec.logit_factor * spec.qk_gain**2 * spec.head_dim * max(factor, 1.0)
+    stretch = max(spec.rope.factor**2, 1.0) if spec.rope else 1.0
+    return spec.logit_factor * spec.qk_gain**2 * spec.head_dim * stretch
+
+
+def largest_logit(spec):
+    """Return Z, a bound on |z_ij| before ALiBi for every input and every projection.
+
+    The softcap, or `query_key_product`, or the smaller of the two; infinity without either.
+    """
+    return min(math.inf if spec.softcap is None else spec.softcap, query_key_product(spec))
 
 
 def largest_mass(spec, row_nnz, visible_count):
-    """Return the most that a row can give to a support of k of the n tokens it sees.
+    """Return the most of a row that k of the n tokens it sees can get.
 
-    With |z| <= Z every other token keeps e^(-2Z) of what the largest gets, so the mass on k tokens
-    is at most k / (k + (n - k) e^(-2Z)): for k = 1, 1/(1 + (n - 1) e^(-2Z)).
+    Every other token keeps exp(-2 Z) of what the largest gets, so k/(k + (n - k) exp(-2 Z)); for
+    k = 1 that is 1/(1 + (n - 1) exp(-2 Z)).
 
     Parameters
     ----------
@@ -47,99 +49,105 @@ def largest_mass(spec, row_nnz, visible_count):
     -------
     float or ndarray
         1 where nothing bounds the logits.
+
+    Examples
+    --------
+    >>> from jl_attention.blocks import BlockSpec
+    >>> capped = BlockSpec(64, 1, 1, 16, softcap=2.0)
+    >>> float(round(largest_mass(capped, 1, 1000), 4))
+    0.0518
     """
     k, n = np.asarray(row_nnz, dtype=float), np.asarray(visible_count, dtype=float)
     return (k / (k + (n - k) * math.exp(-2 * largest_logit(spec))))[()]
 
 
 def largest_gap(spec, patterns):
-    """Return a bound on the gap that one key head's patterns can all have: (D, which bound).
+    """Return a bound on the gap that all rows of one key head's patterns can have at once.
 
-    - entrywise: D <= 2 Z, Z = `largest_logit`;
-    - spectral, where s |q| |k| <= R bounds the products: let row i of T be the average over its
-      support minus the average over the other tokens it sees. Then D <= <T_i., Z_i.>, so
-      N D <= <T, s Q K^T> <= ||T||_2 s ||Q||_F ||K||_F <= ||T||_2 sqrt(N L) R, with N rows in all.
+    Entrywise 2 Z. And where s |q| |k| <= R: let row i of T hold the average over its support minus
+    the average over the other tokens it sees, N rows in all, rows that see no other token left
+    out. The gap of a row is at most the inner product of that row of T with its logits, so
+
+        N D <= <T, s Q K^T> <= ||T||_2 s ||Q||_F ||K||_F <= ||T||_2 sqrt(N L) R.
 
     Parameters
     ----------
     spec : BlockSpec
     patterns : list of scipy.sparse.csr_array, shape (L, L)
-        Of the query heads of one key head.
+        Of query heads that share a key head.
 
     Returns
     -------
-    gap : float
-        Infinity where nothing bounds it.
-    reason : str
+    float
+        Infinity where nothing bounds the logits, or no row sees a token off its support.
     """
-    gap, reason = 2 * largest_logit(spec), "entrywise"
+    norm, rows = contrast_norm(spec, patterns)
+    if not rows:
+        return math.inf
+    gap = 2 * largest_logit(spec)
     product = query_key_product(spec)
     if math.isfinite(product):
-        norm, rows = contrast_norm(spec, patterns)
-        spectral = product * norm * math.sqrt(patterns[0].shape[0] / rows) if rows else math.inf
-        if spectral < gap:
-            gap, reason = spectral, "spectral"
-    return gap, reason
+        gap = min(gap, product * norm * math.sqrt(patterns[0].shape[0] / rows))
+    return gap
 
 
 def contrast_norm(spec, patterns):
-    """Return (||T||_2, N) of `largest_gap`; rows that see nothing but their support are left out.
+    """Return (||T||_2, N) of `largest_gap`.
 
-    T is never formed: with S the support's indicator, the sum over what a row sees is a difference
-    of cumulative sums.
+    T is never formed: the sum over what a row sees is a difference of cumulative sums, so that a
+    product costs O(nonzeros + L) a pattern.
     """
     length = patterns[0].shape[0]
-    visible = spec.visible_counts(length)
-    first = np.zeros(length, dtype=int)
-    if spec.causal:
-        first = spec.first_visible(np.arange(length))
-    blocks = []
+    first = spec.first_visible(np.arange(length))
+    stop = first + spec.visible_counts(length)
+    parts = []
     for pattern in patterns:
         counts = np.diff(pattern.indptr)
-        rows = np.nonzero(visible > counts)[0]
-        ones = sparse.csr_array(pattern, copy=True)
-        ones.data[:] = 1
-        blocks.append((rows, ones[rows], counts[rows], visible[rows] - counts[rows]))
-    total = sum(len(rows) for rows, *_ in blocks)
-    if total == 0:
+        rows = np.nonzero(stop - first > counts)[0]
+        ones = sparse.csr_array(
+            (np.ones(pattern.nnz), pattern.indices, pattern.indptr), shape=pattern.shape
+        )
+        others = stop[rows] - first[rows] - counts[rows]
+        parts.append((first[rows], stop[rows], ones[rows], counts[rows], others))
+    total = sum(len(part[0]) for part in parts)
+    if not total:
         return 0.0, 0
 
-    def times(v):
-        v = v.ravel()
-        ends = np.append(0.0, np.cumsum(v))
-        parts = []
-        for rows, ones, counts, others in blocks:
-            inside = ones @ v
-            seen = ends[first[rows] + visible[rows]] - ends[first[rows]]
-            parts.append(inside / counts - (seen - inside) / others)
-        return np.concatenate(parts)
+    def times(vector):
+        vector = vector.ravel()
+        sums = np.append(0.0, np.cumsum(vector))
+        products = []
+        for low, high, ones, counts, others in parts:
+            inside = ones @ vector
+            products.append(inside / counts - (sums[high] - sums[low] - inside) / others)
+        return np.concatenate(products)
 
-    def transposed(u):
-        u = u.ravel()
+    def transposed(vector):
+        vector = vector.ravel()
         result, steps, at = np.zeros(length), np.zeros(length + 1), 0
-        for rows, ones, counts, others in blocks:
-            part = u[at : at + len(rows)]
-            at += len(rows)
+        for low, high, ones, counts, others in parts:
+            part = vector[at : at + len(low)]
+            at += len(low)
             result += ones.T @ (part / counts + part / others)
-            np.add.at(steps, first[rows], -part / others)
-            np.add.at(steps, first[rows] + visible[rows], part / others)
+            np.subtract.at(steps, low, part / others)
+            np.add.at(steps, high, part / others)
         return result + np.cumsum(steps)[:-1]
 
+    if min(total, length) <= 2:  # too small for the iteration
+        matrix = np.array([times(column) for column in np.eye(length)])
+        return float(np.linalg.norm(matrix, 2)), total
     operator = LinearOperator((total, length), matvec=times, rmatvec=transposed, dtype=float)
-    if min(total, length) == 1:
-        return float(
-            np.linalg.norm(times(np.ones(1)) if length == 1 else transposed(np.ones(1)))
-        ), total
     start = np.random.default_rng(0).standard_normal(min(total, length))
     norm = svds(operator, k=1, v0=start, return_singular_vectors=False)[0]
-    return float(norm) * (1 + 1e-9), total
+    return float(norm) * (1 + 1e-9), total  # the iteration converges from below
 
 
 def alibi_price(spec, pattern, head):
-    """Return the most that ALiBi takes from a row's gap: slope (farthest wanted - nearest other).
+    """Return what ALiBi takes from the gap of a row: slope (farthest wanted - nearest other).
 
-    Token j wins by D over token j' nearer by t only if its <q, k> is larger by D + slope t, so a
-    row needs logits that grow with the distance: |z| >= (D + slope t)/2 for one of the two.
+    Token j beats a token j' that is nearer by t with a gap D only if its s <q, k> is larger by
+    D + slope t. So some |s <q, k>| of the row is at least (D + slope t)/2: the logits have to grow
+    with the distance.
 
     Parameters
     ----------
@@ -155,46 +163,44 @@ def alibi_price(spec, pattern, head):
     slope = spec.slopes[head]
     if slope == 0:
         return 0.0
-    rows = np.arange(pattern.shape[0])
-    starts, stops = pattern.indptr[:-1], pattern.indptr[1:]
-    worst = 0
-    for row, start, stop in zip(rows, starts, stops, strict=True):
-        support = pattern.indices[start:stop]
-        seen = np.arange(spec.first_visible(row), row + 1)
-        rest = np.setdiff1d(seen, support, assume_unique=True)
-        if len(rest):
-            worst = max(worst, int(rest.max() - support.min()))
-    return float(slope * max(worst, 0))
+    length = pattern.shape[0]
+    first = spec.first_visible(np.arange(length))
+    price = 0
+    for row in range(length):
+        support = np.sort(pattern.indices[pattern.indptr[row] : pattern.indptr[row + 1]])
+        # The nearest token off the support: going back from the row, the first gap in it.
+        run = row - np.arange(len(support))
+        missing = np.nonzero(support[::-1] != run)[0]
+        nearest = row - (missing[0] if len(missing) else len(support))
+        if nearest >= first[row]:
+            price = max(price, nearest - support[0])
+    return float(slope * price)
 
 
 def check_floor(spec, patterns, heads, leak):
     """Raise `ConstructionError` if a bound forbids these patterns of one key head at this leak."""
+    limit = 2 * largest_logit(spec)
+    if not math.isfinite(limit):
+        return
+    gap = largest_gap(spec, patterns)
+    if not math.isfinite(gap):
+        return
     wanted = -math.log(leak)
     price = max(
         alibi_price(spec, pattern, head) for pattern, head in zip(patterns, heads, strict=True)
     )
-    limit = 2 * largest_logit(spec)
-    if not math.isfinite(limit):
-        return
-    needs_gap = any(
-        (np.diff(pattern.indptr) < spec.visible_counts(pattern.shape[0])).any()
-        for pattern in patterns
-    )
-    if not needs_gap:
-        return
-    gap, reason = largest_gap(spec, patterns)
-    if wanted + price <= limit and wanted <= gap:
-        return
-    what = "softcap" if limit == 2 * (spec.softcap or math.inf) else "qk_norm"
     if wanted + price > limit:
-        lost = f" + {price:.4g} that ALiBi takes" if price else ""
+        feature = "qk_norm" if spec.softcap is None else f"softcap={spec.softcap:g}"
+        lost = f" and {price:.4g} for ALiBi" if price else ""
         raise ConstructionError(
-            f"leak={leak:g}: needs a gap of log(1/leak) = {wanted:.4g}{lost} between logits, but "
-            f"{what} keeps every |logit| within {limit / 2:.4g}: no input of this block leaks less than "
-            f"{math.exp(min(price - limit, 0)):.3g}"
+            f"leak={leak:g}: needs logits that differ by log(1/leak) = {wanted:.4g}{lost}, but "
+            f"with {feature} they differ by at most {limit:.4g}: no input of this block leaks less "
+            f"than {math.exp(min(price - limit, 0)):.3g}"
         )
-    raise ConstructionError(
-        f"leak={leak:g}: needs a gap of log(1/leak) = {wanted:.4g} between logits, but with qk_norm "
-        f"|q| |k| scale = {query_key_product(spec):.4g} and these patterns leave at most {gap:.4g} "
-        f"(spectral bound): no input of this block leaks less than {math.exp(-gap):.3g}"
-    )
+    if wanted > gap:
+        raise ConstructionError(
+            f"leak={leak:g}: needs logits that differ by log(1/leak) = {wanted:.4g}, but with "
+            f"qk_norm and scale |q| |k| = {query_key_product(spec):.4g} these patterns leave at "
+            f"most {gap:.4g} (spectral bound): no input of this block leaks less than "
+            f"{math.exp(-gap):.3g}"
+        )

@@ -7,10 +7,13 @@ and imports nothing. `load_into` needs PyTorch (extra ``blocks``).
 import json
 import math
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 
-from ..errors import ParameterError, check_int
+from ..errors import FileError, ParameterError, check_int, require
+from ..interop.atomic import write_atomically
+from ..interop.files import check_writable
 from .rotary import Rope
 from .spec import BlockSpec
 
@@ -84,13 +87,17 @@ class _Config:
             "head_dim": self("head_dim", head_dim or hidden // heads),
         }
 
-    def rope(self, head_dim, kind=None, theta=10000.0, pairing="half", fraction=1.0):
-        """Return the rotary embedding, of one kind of layer where kinds differ."""
+    def rope(self, head_dim, kind=None, theta=10000.0, pairing="half", fraction=1.0, local=False):
+        """Return the rotary embedding; of one kind of layer where kinds differ.
+
+        A `local` one has entries of its own only: those for all layers are not for it.
+        """
         entries = self("rope_parameters") or {}
-        if kind in entries:
-            entries = entries[kind]
-        entries = {**(self("rope_scaling") or {}), **entries}
-        theta = entries.get("rope_theta", self("rope_theta", theta))
+        entries = entries.get(kind, {} if local else entries)
+        if not local:
+            entries = {**(self("rope_scaling") or {}), **entries}
+            theta = self("rope_theta", theta)
+        theta = entries.get("rope_theta", theta)
         fraction = entries.get("partial_rotary_factor", self("partial_rotary_factor", fraction))
         rope = Rope(theta=theta, pairing=pairing, fraction=fraction)
         kind = entries.get("rope_type", entries.get("type", "default"))
@@ -131,7 +138,7 @@ def _llama3(rope, rotated, entries):
 
 
 def _yarn(rope, rotated, entries):
-    """YaRN (Peng et al. 2023): the blend is linear in the number of the pair."""
+    """YaRN (Peng et al.): the blend is linear in the number of the pair."""
     frequencies = _frequencies(rope, rotated)
     factor, original = entries["factor"], entries["original_max_position_embeddings"]
 
@@ -197,28 +204,29 @@ def _qwen3(c, layer):
     return _qwen2(c, layer, bias=c("attention_bias", False), head_dim=128, qk_norm=True)
 
 
-def _gemma2(c, layer, every=2, qk_norm=False, softcap=50.0, theta=None, window=4096):
+def _gemma2(c, layer, every=2, softcap=50.0, rope=None, **more):
     kind = c.layer_type(layer, "sliding_attention" if (layer + 1) % every else "full_attention")
     sizes = c.sizes(4, 256)
     return {
         **sizes,
-        "rope": c.rope(sizes["head_dim"], kind, theta[kind] if theta else 10000.0),
+        "rope": rope(sizes["head_dim"], kind) if rope else c.rope(sizes["head_dim"]),
         "bias": c("attention_bias", False),
         "norm_eps": c("rms_norm_eps", 1e-6),
         "scale": c("query_pre_attn_scalar", 256) ** -0.5,
         "softcap": c("attn_logit_softcapping", softcap),
-        "window": c("sliding_window", window) if kind == "sliding_attention" else None,
-        "qk_norm": qk_norm,
+        "window": c("sliding_window", 4096) if kind == "sliding_attention" else None,
+        **more,
     }
 
 
 def _gemma3(c, layer):
-    theta = {
-        "full_attention": c("rope_theta", 1e6),
-        "sliding_attention": c("rope_local_base_freq", 1e4),
-    }
+    def rope(head_dim, kind):
+        local = kind == "sliding_attention"
+        theta = c("rope_local_base_freq", 1e4) if local else 1e6
+        return c.rope(head_dim, kind, theta, local=local)
+
     every = c("sliding_window_pattern", 6)
-    return _gemma2(c, layer, every=every, qk_norm=True, softcap=None, theta=theta)
+    return _gemma2(c, layer, every=every, softcap=None, rope=rope, qk_norm=True)
 
 
 def _gpt_oss(c, layer):
@@ -339,11 +347,7 @@ def load_into(compiled, module):
     ParameterError
         The module has no attention that is known, or the shapes do not fit.
     """
-    try:
-        import torch
-    except ImportError as error:
-        raise ImportError("load_into needs PyTorch: pip install 'jl-attention[blocks]'") from error
-
+    torch = require("torch", "blocks")
     spec, weights = compiled.spec, compiled.weights
 
     def copy(parameter, array):
@@ -452,18 +456,25 @@ LAYOUTS = {
 
 
 def save(compiled, path):
-    """Write ``inputs_embeds`` and the weights of a compiled block as .safetensors."""
-    from ..files import check_writable
+    """Write ``inputs_embeds`` and the weights of a compiled block (extra ``files``).
 
-    if not str(path).endswith(".safetensors"):
-        raise ParameterError(f"{path}: expected a name that ends in .safetensors")
+    Parameters
+    ----------
+    compiled : CompiledBlock
+    path : str or path
+        Ends in .safetensors. The metadata hold the spec as JSON.
+
+    Raises
+    ------
+    FileError
+        The name ends otherwise, or the file cannot be written.
+    """
+    if Path(path).suffix != ".safetensors":
+        raise FileError(f"{path}: a compiled block is written as .safetensors")
     check_writable(path)
-    try:
-        from safetensors.numpy import save_file
-    except ImportError as error:
-        raise ImportError("save needs safetensors: pip install 'jl-attention[files]'") from error
     arrays = {"inputs_embeds": compiled.inputs_embeds, **compiled.weights}
-    metadata = {"spec": json.dumps(asdict(compiled.spec)), "leak": repr(compiled.leak)}
     # safetensors stores the memory as it lies, whatever the strides say.
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    save_file(arrays, str(path), metadata=metadata)
+    metadata = {"spec": json.dumps(asdict(compiled.spec)), "leak": repr(compiled.leak)}
+    library = require("safetensors.numpy", "files")
+    write_atomically(path, library.save(arrays, metadata=metadata))

@@ -1,13 +1,14 @@
 """The norms before a block's projections, and how to pass through them.
 
-Both norms send a vector x of R^d to w * u (+ b), where u has a fixed length:
+Both norms send a vector x of R^d to w * u (+ b):
 
 - RMSNorm (Zhang and Sennrich 2019): u = x / sqrt(mean(x^2) + eps);
 - LayerNorm (Ba, Kiros and Hinton 2016): u = (x - mean(x)) / sqrt(var(x) + eps).
 
-So u may be any vector of that length (and, for LayerNorm, of mean 0), and nothing else: doubling x
-changes nothing. To pass a vector of another length through, leave one coordinate free and let it
-make up the length (and a second one the mean).
+So u has the length sqrt(d) up to eps, however long x is (and, for LayerNorm, mean 0). To pass a
+vector of another length through, leave one direction free and let it make up the length, and a
+second one the mean. (In exact arithmetic eps > 0 would do without: a short enough x gives any
+shorter u. But then all hangs on eps.)
 """
 
 import numpy as np

@@ -7,7 +7,7 @@ For codes c_1..c_L, row i asks for the shortest q with
 Without the second part this is the query of Theorem T3. Where that one meets the ceiling it is the
 answer; where it does not, the tokens that rise above are held at the ceiling, the query is solved
 for again, and so on. A token is let go when its multiplier has the wrong sign: the primal-dual
-active-set method (Hintermueller, Ito and Kunisch 2003). When it ends, its answer satisfies the
+active-set method (Hintermüller, Ito and Kunisch 2002). When it ends, its answer satisfies the
 Karush-Kuhn-Tucker conditions, which prove it shortest. It need not end; a row that is still open
 is solved as non-negative least squares (Lawson and Hanson 1974), whose residual is zero exactly if
 no query exists.

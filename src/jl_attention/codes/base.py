@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy import linalg
 
 from ..errors import ParameterError, check_choice, check_int
 
@@ -191,7 +190,7 @@ class TightCodes(Codes):
             for start in range(0, self.length, BLOCK_ROWS):
                 rows = self._gaussian(start // BLOCK_ROWS)[: self.length - start] @ root
                 gram += rows.T @ rows
-            values, vectors = linalg.eigh(gram)
+            values, vectors = np.linalg.eigh(gram)
             condition = values[-1] / values[0] if values[0] > 0 else np.inf
             values = np.maximum(values, values[-1] * np.finfo(float).eps)
             root = root @ (vectors / np.sqrt(values)) @ vectors.T

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from scipy import linalg, sparse
+from scipy import sparse
 
 from ..errors import ParameterError, check_int, check_real
 
@@ -281,7 +281,9 @@ class HadamardMap(LinearMap):
         q = min(padded, 1 << ((len(rows) - 1).bit_length() + 1) // 2)
         p = padded // q
         self._signs, self._padded = signs, padded
-        self._blocks = linalg.hadamard(q, dtype=self.dtype)
+        from scipy.linalg import hadamard  # slow to import, and only this needs it
+
+        self._blocks = hadamard(q, dtype=self.dtype)
         self._stops = np.searchsorted(self.rows, np.arange(q + 1) * p)
         self._within = _hadamard_columns(p, self.rows % p, self.dtype)
         self._within *= self.dtype.type(1 / np.sqrt(len(rows)))
@@ -308,9 +310,11 @@ class HadamardMap(LinearMap):
 
 def _hadamard_columns(order, columns, dtype):
     """Return columns of the Hadamard matrix H_p (x) H_q of `order` = p q, shape (order, len)."""
+    from scipy.linalg import hadamard, khatri_rao
+
     q = 1 << ((order.bit_length() - 1) // 2)
-    outer, inner = linalg.hadamard(order // q, dtype=dtype), linalg.hadamard(q, dtype=dtype)
-    return linalg.khatri_rao(outer[:, columns // q], inner[:, columns % q])
+    outer, inner = hadamard(order // q, dtype=dtype), hadamard(q, dtype=dtype)
+    return khatri_rao(outer[:, columns // q], inner[:, columns % q])
 
 
 def _signs(rng, shape, dtype):

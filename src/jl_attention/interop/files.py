@@ -1,73 +1,108 @@
 """Targets from files, constructions to files; nothing is ever loaded with pickle.
 
-A target comes as SciPy's sparse ``.npz``, as Matrix Market ``.mtx`` or as a dense NumPy ``.npy``. A
-construction goes to ``.npz`` or ``.safetensors`` (extra ``files``) as five arrays of one dtype:
+A target comes as Matrix Market ``.mtx`` (``.mtx.gz``, ``.mtx.bz2``), as a sparse matrix of SciPy,
+PyData or a graph benchmark in ``.npz``, or as a dense matrix or a stack of heads in ``.npy``,
+``.npz`` or ``.safetensors``. A construction goes to ``.npz`` or ``.safetensors`` (extra ``files``)
+as queries and keys (L, m) and the settings it was built with: softmax(queries keys^T) is the
+attention. With ``full=True`` the file also has
 
 - X (L, 2m), the input; W_Q and W_K (2m, m), the fixed parameters;
 - Q = X W_Q and K = X W_K (L, m), what a kernel that divides by sqrt(m) takes: its logits are
-  Q K^T / sqrt(m) = Lambda.
-
-A reader looks at the sizes that a file claims before it allocates anything, so a truncated, lying
-or hostile file costs a `FileError` and neither memory nor time.
+  Q K^T / sqrt(m) = queries keys^T.
 """
 
 import io
 import json
 import math
-import tokenize
-import warnings
-import zipfile
-import zlib
-from pathlib import Path
 
 import numpy as np
 from scipy import sparse
 
+from .. import targets
 from ..attention import fixed_parameters
-from ..errors import FileError, MissingFileError, TargetError, check_int, require
-from ..targets import check_target, normalize_rows
-from .atomic import write_atomically
+from ..errors import FileError, ParameterError, TargetError, check_int
+from .containers import (
+    MAX_BYTES,
+    STDIN,
+    NpzArchive,
+    check_writable,
+    decompress,
+    errors_named,
+    listed,
+    read_arrays,
+    read_bytes,
+    read_npy,
+    read_safetensors,
+    suffix_of,
+    write_arrays,
+    write_content,
+)
+from .matrix_market import read_matrix_market
 
-MAX_BYTES = 2**30
-"""Largest file, and largest unpacked content, that is read unless asked otherwise: 1 GiB."""
+__all__ = [
+    "FORMAT",
+    "MAX_BYTES",
+    "STDIN",
+    "arrays",
+    "check_writable",
+    "load",
+    "read_matrix",
+    "read_target",
+    "save",
+    "write_target",
+]
 
-FORMAT = "jl-attention 1"
+FORMAT = "jl-attention 2"
 """What a saved construction calls itself."""
 
-_UNREADABLE = (
-    OSError,
-    EOFError,
-    ValueError,
-    TypeError,
-    KeyError,
-    OverflowError,
-    RuntimeError,
-    NotImplementedError,
-    MemoryError,
-    SyntaxError,
-    Warning,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""What the parsers of the standard library, NumPy and SciPy raise on malformed bytes."""
+FORMAT_1 = "jl-attention 1"
+"""What it called itself when X, W_Q, W_K, Q and K were in the file instead of queries and keys."""
+
+CONVENTION = "attention = softmax(queries keys^T) = softmax(Q K^T / sqrt(m)), Q = m^(1/4) queries"
+"""What is written beside the arrays, for whoever finds the file."""
 
 
 # --- Targets -------------------------------------------------------------------------------------
 
 
-def read_target(path, *, normalize=False, max_bytes=MAX_BYTES):
+def read_target(
+    path,
+    *,
+    normalize=False,
+    max_bytes=MAX_BYTES,
+    array=None,
+    head=None,
+    mask=None,
+    top_k=None,
+    threshold=None,
+    self_loops=False,
+    padding=None,
+):
     """Read a target from a file.
 
     Parameters
     ----------
     path : str or path
-        ``.npz`` as `scipy.sparse.save_npz` writes it (csr, csc, coo, bsr or dia), ``.mtx`` in the
-        Matrix Market format, or ``.npy`` with a dense matrix.
+        ``.mtx`` in the Matrix Market format, also ``.mtx.gz`` and ``.mtx.bz2``; ``.npz`` as
+        `scipy.sparse.save_npz` (csr, csc, coo, bsr or dia) or PyData's ``sparse.save_npz`` write
+        it, with data, indices, indptr and shape under a common prefix, or with dense arrays;
+        ``.npy``; or ``.safetensors`` (extra ``files``). "-" is the standard input, in any of these.
     normalize : bool, optional
         Divide each row by its sum, so that a 0/1 mask or counts will do.
     max_bytes : int, optional
         Refuse files that are, or unpack to, more than this.
+    array : str, optional
+        Which matrix of a file of several.
+    head : int or tuple of int, optional
+        Which matrix of a stack, as in `targets.from_attention`.
+    mask : {"keep", "masked", "additive"}, optional
+        The file holds a mask of this convention, see `targets.from_mask`.
+    top_k, threshold : optional
+        Keep the largest entries only and renormalise, as `targets.from_attention`.
+    self_loops : bool, optional
+        Let a token that does not attend to itself do so, with weight 1, and renormalise.
+    padding : {"drop", "self", "uniform"}, optional
+        What tokens with an empty row do, as in `targets.normalize_rows`.
 
     Returns
     -------
@@ -76,115 +111,187 @@ def read_target(path, *, normalize=False, max_bytes=MAX_BYTES):
     Raises
     ------
     FileError
-        The file is missing, too large, truncated, holds Python objects or is no such file.
+        The file is too large, truncated, holds Python objects or is no such file.
+    MissingFileError
+        There is no such file.
+    MissingExtraError
+        ``.safetensors`` without safetensors.
     TargetError
         It holds a matrix that is not right-stochastic; see `targets.check_target`.
+    ParameterError
+        An option is out of range, or does not go with another.
     """
-    path = Path(path)
-    reader = _suffix(path, _TARGET_READERS)
-    content = _read_bytes(path, check_int("max_bytes", max_bytes))
-    try:
-        matrix = reader(content, max_bytes)
-        if normalize:
-            matrix = normalize_rows(matrix)
-    except FileError as error:
-        raise FileError(f"{path}: {error}") from None
-    except TargetError as error:
-        raise TargetError(f"{path}: {error}") from None
-    except _UNREADABLE as error:
-        raise FileError(f"{path}: not a readable {path.suffix} file: {_reason(error)}") from None
-    return check_target(matrix, name=str(path))
+    if mask is not None and (top_k is not None or threshold is not None):
+        raise ParameterError("mask: its entries are alike; top_k and threshold are for weights")
+    name = "the standard input" if path == STDIN else str(path)
+    weights = read_matrix(path, max_bytes=check_int("max_bytes", max_bytes), array=array)
+    weights = targets.choose_head(weights, head, name)
+    if mask is not None:
+        return targets.from_mask(weights, mask, self_loops=self_loops, padding=padding, name=name)
+    if self_loops:
+        weights = targets.with_self_loops(weights, name=name)
+    if top_k is not None or threshold is not None:
+        return targets.from_attention(
+            weights, top_k, threshold=threshold, padding=padding, name=name
+        )
+    if normalize or self_loops:
+        return targets.normalize_rows(weights, padding=padding, name=name)
+    if padding is not None:
+        weights = targets.pad_rows(weights, padding, name=name)
+    return targets.check_target(weights, name=name)
 
 
-def _read_npy_target(content, max_bytes):
-    return _read_npy(io.BytesIO(content), len(content), "biuf")
+def read_matrix(path, *, max_bytes=MAX_BYTES, array=None):
+    """Return the matrix or the stack that a file holds, as it is there.
+
+    Parameters, `FileError` and `MissingFileError` as in `read_target`.
+
+    Returns
+    -------
+    ndarray, or sparse array of SciPy
+    """
+    known = [*_TARGET_READERS, *_PACKED]
+    suffix = None if path == STDIN else suffix_of(path, None, known)
+    content = read_bytes(path, max_bytes)
+    suffix = suffix or suffix_of(path, content, known)
+    with errors_named("the standard input" if path == STDIN else path, suffix):
+        if suffix in _PACKED:
+            content = decompress(content, suffix, max_bytes)
+            suffix = _PACKED[suffix]
+        return _TARGET_READERS[suffix](content, max_bytes, array)
 
 
-def _read_npz_target(content, max_bytes):
-    arrays = _read_npz(content, max_bytes)
-    if not {"format", "shape", "data"} <= arrays.keys():
-        raise FileError("not a sparse matrix of scipy.sparse.save_npz: " + _listed(arrays))
-    form = arrays["format"].item()
+def _read_npy(content, max_bytes, array):
+    return read_npy(io.BytesIO(content), len(content))
+
+
+def _read_mtx(content, max_bytes, array):
+    return read_matrix_market(content, _check_extent)
+
+
+def _read_safetensors(content, max_bytes, array):
+    tensors, _ = read_safetensors(content)
+    dense = {name: tensors.__getitem__ for name in tensors if _is_stack(tensors[name].shape)}
+    return _only(dense, array, tensors)
+
+
+def _read_npz(content, max_bytes, array):
+    archive = NpzArchive(content, max_bytes)
+    if "settings" in archive:
+        raise FileError("it is a construction, not a target")
+    if {"coords", "shape", "data"} <= archive.keys():
+        return _pydata_matrix(archive)
+    if {"format", "shape", "data"} <= archive.keys() and "compressed_axes" not in archive:
+        return _scipy_matrix(archive)
+    found = {}
+    for indptr in (name for name in archive if name.endswith("indptr")):
+        prefix = indptr.removesuffix("indptr")
+        if {prefix + part for part in ("data", "indices", "shape")} <= archive.keys():
+            shape = _shape(archive, prefix)
+            if len(shape) == 2 and shape[0] == shape[1]:
+                found[prefix.rstrip("_")] = lambda _, prefix=prefix: _csr_matrix(archive, prefix)
+    if not found:
+        found = {name: archive.__getitem__ for name in archive if _is_stack(archive.shape_of(name))}
+    return _only(found, array, archive)
+
+
+def _is_stack(shape):
+    return len(shape) >= 2 and shape[-1] == shape[-2]
+
+
+def _only(found, name, arrays):
+    """Return the matrix of that name, or the only one."""
+    if name is None:
+        if len(found) != 1:
+            several = f"{len(found)} of them, array= (--array) chooses one: {sorted(found)}"
+            raise FileError(f"no square matrix; {listed(arrays)}" if not found else several)
+        (name,) = found
+    elif name not in found:
+        raise FileError(f"array={name!r}: is no square matrix here; these are: {sorted(found)}")
+    return found[name](name)
+
+
+def _scipy_matrix(archive):
+    """Return what `scipy.sparse.save_npz` wrote."""
+    form = archive["format"].item()
     form = form.decode("ascii") if isinstance(form, bytes) else form
     if form not in ("csr", "csc", "coo", "bsr", "dia"):
         raise FileError(f"unknown sparse format {form!r}")
-    shape = tuple(int(size) for size in arrays["shape"].ravel())
-    data = arrays["data"]
-    if data.dtype.kind not in "biuf" or data.ndim != {"bsr": 3, "dia": 2}.get(form, 1):
+    shape, data = _shape(archive), archive["data"]
+    if data.ndim != {"bsr": 3, "dia": 2}.get(form, 1):
         raise FileError(f"data of dtype {data.dtype} and shape {data.shape} is not for {form}")
+    data = _reals(data)
     _check_extent(shape, data.size)
     if form == "coo":
-        rows, columns = (_indices(arrays, name, shape[0]) for name in ("row", "col"))
+        rows, columns = (_indices(archive, name, shape[0]) for name in ("row", "col"))
         return sparse.coo_array((data, (rows, columns)), shape=shape)
     if form == "dia":
-        return sparse.dia_array(
-            (data, _indices(arrays, "offsets", shape[0], signed=True)), shape=shape
-        )
-    indptr = _indices(arrays, "indptr", data.size + 1)
-    triple = data, _indices(arrays, "indices", shape[0]), indptr
+        offsets = _indices(archive, "offsets", shape[0], signed=True)
+        return sparse.dia_array((data, offsets), shape=shape)
+    return _compressed(archive, form, shape, data)
+
+
+def _pydata_matrix(archive):
+    """Return what PyData's ``sparse.save_npz`` wrote of a COO array."""
+    _check_fill(archive)
+    shape, data, coords = _shape(archive), _reals(archive["data"]), archive["coords"]
+    _check_extent(shape, data.size)
+    if coords.dtype.kind not in "iu" or coords.shape != (2, data.size):
+        raise FileError(f"coords of shape {coords.shape} and dtype {coords.dtype} are not indices")
+    return sparse.coo_array((data, tuple(coords.astype(np.int64))), shape=shape)
+
+
+def _csr_matrix(archive, prefix):
+    """Return data, indices, indptr and shape under a prefix, as graph benchmarks have them."""
+    _check_fill(archive)
+    form = "csr"
+    if "compressed_axes" in archive:  # PyData's GCXS
+        form = {(0,): "csr", (1,): "csc"}.get(tuple(archive["compressed_axes"].tolist()))
+        if form is None:
+            raise FileError("compressed_axes: neither rows nor columns")
+    shape, data = _shape(archive, prefix), _reals(archive[prefix + "data"])
+    _check_extent(shape, data.size)
+    return _compressed(archive, form, shape, data, prefix)
+
+
+def _compressed(archive, form, shape, data, prefix=""):
+    indptr = _indices(archive, prefix + "indptr", data.size + 1)
+    triple = data, _indices(archive, prefix + "indices", shape[0]), indptr
     kinds = {"csr": sparse.csr_array, "csc": sparse.csc_array, "bsr": sparse.bsr_array}
     return kinds[form](triple, shape=shape)
 
 
-def _indices(arrays, name, bound, signed=False):
+def _reals(data):
+    """Return the values of a sparse matrix as float64, before SciPy may add any of them up."""
+    if data.dtype.kind not in "biuf":
+        raise FileError(f"data of dtype {data.dtype} and shape {data.shape}: not real numbers")
+    with np.errstate(over="ignore"):
+        return data.astype(np.float64)
+
+
+def _shape(archive, prefix=""):
+    shape = archive[prefix + "shape"]
+    if shape.dtype.kind not in "iu":
+        raise FileError(f"{prefix}shape of dtype {shape.dtype}: expected two integers")
+    return tuple(int(size) for size in shape.ravel())
+
+
+def _check_fill(archive):
+    if "fill_value" in archive and archive["fill_value"].item() != 0:
+        raise FileError(f"its fill_value is {archive['fill_value'].item()}, not 0")
+
+
+def _indices(archive, name, bound, signed=False):
     """Return an index array as int64; entries in [0, bound), or in (-bound, bound) if signed."""
-    if name not in arrays:
-        raise FileError(f"the array {name!r} is missing; " + _listed(arrays))
-    array = arrays[name]
+    if name not in archive:
+        raise FileError(f"the array {name!r} is missing; " + listed(archive))
+    array = archive[name]
     if array.dtype.kind not in "iu" or array.ndim != 1:
         raise FileError(f"{name} of shape {array.shape} and dtype {array.dtype} are not indices")
     smallest = 1 - bound if signed else 0
     if array.size and not smallest <= int(array.min()) <= int(array.max()) < bound:
         raise FileError(f"{name}: an index is outside the matrix")
     return array.astype(np.int64)
-
-
-def _read_mtx_target(content, max_bytes):
-    """Parse Matrix Market; `scipy.io.mmread` may crash the interpreter on a truncated file."""
-    lines = content.decode("latin-1").splitlines()
-    banner = lines[0].lower().split() if lines else []
-    if len(banner) != 5 or banner[:2] != ["%%matrixmarket", "matrix"]:
-        raise FileError("the first line is not '%%MatrixMarket matrix layout field symmetry'")
-    layout, field, symmetry = banner[2:]
-    if layout not in ("coordinate", "array") or symmetry not in ("general", "symmetric"):
-        raise FileError(f"a matrix of layout {layout!r}, {symmetry!r} is not read")
-    if field not in ("real", "double", "integer", "pattern")[: 4 if layout == "coordinate" else 3]:
-        raise FileError(f"entries of field {field!r} are not read")
-    size, *body = (line.split() for line in lines[1:] if line.strip() and line[0] != "%")
-    coordinate, symmetric = layout == "coordinate", symmetry == "symmetric"
-    if len(size) != 2 + coordinate or not all(word.isdecimal() for word in size):
-        raise FileError(f"the line of sizes is {' '.join(size)[:80]!r}")
-    length, columns, *entries = map(int, size)
-    # A coordinate line is "row column value", an array line one value of a column.
-    triangle = length * (length + 1) // 2
-    announced = entries[0] if coordinate else triangle if symmetric else length * columns
-    if announced != len(body):
-        raise FileError(f"truncated: {announced} entries are announced, {len(body)} lines follow")
-    _check_extent((length, columns), 2 * announced)
-    width = 1 + coordinate * (1 if field == "pattern" else 2)
-    # Long words are refused before they make an array of long words.
-    if not all(len(line) == width and _is_short(line) for line in body):
-        raise FileError(f"an entry is not {width} numbers")
-    words = np.array(body)
-    if coordinate:
-        i, j = words[:, :2].astype(np.int64).T - 1
-        if min(i.min(), j.min()) < 0 or max(i.max(), j.max()) >= length:
-            raise FileError("an index is outside the matrix")
-        values = np.ones(announced) if field == "pattern" else words[:, 2].astype(np.float64)
-    else:
-        j, i = np.triu_indices(length) if symmetric else np.divmod(np.arange(announced), length)
-        values = words[:, 0].astype(np.float64)
-    if symmetric:
-        if (i < j).any():
-            raise FileError("a symmetric matrix has an entry above the diagonal")
-        mirrored = i != j
-        i, j = np.append(i, j[mirrored]), np.append(j, i[mirrored])
-        values = np.append(values, values[mirrored])
-    return sparse.coo_array((values, (i, j)), shape=(length, length))
-
-
-def _is_short(words):
-    return all(len(word) <= 40 and "_" not in word for word in words)
 
 
 def _check_extent(shape, entries):
@@ -195,21 +302,66 @@ def _check_extent(shape, entries):
         raise TargetError(f"has {shape[0]} rows and at most {entries} entries: some row is empty")
 
 
-_TARGET_READERS = {".npz": _read_npz_target, ".mtx": _read_mtx_target, ".npy": _read_npy_target}
+_TARGET_READERS = {
+    ".npz": _read_npz,
+    ".mtx": _read_mtx,
+    ".npy": _read_npy,
+    ".safetensors": _read_safetensors,
+}
+_PACKED = {".mtx.gz": ".mtx", ".mtx.bz2": ".mtx"}
+
+
+def write_target(path, target):
+    """Write a target to a file that `read_target` reads, atomically.
+
+    Parameters
+    ----------
+    path : str or path
+        ``.npz`` as SciPy's, ``.mtx``, or ``.npy`` with a dense matrix.
+    target : array_like or sparse array, shape (L, L)
+        Right-stochastic, see `targets.check_target`.
+
+    Raises
+    ------
+    FileError
+        Another suffix, or a directory that does not exist or cannot be written to.
+    TargetError
+        It is not right-stochastic.
+    """
+    suffix = suffix_of(path, None, _TARGET_WRITERS)
+    target, content = targets.check_target(target), io.BytesIO()
+    _TARGET_WRITERS[suffix](content, target)
+    write_content(path, content.getbuffer())
+
+
+def _write_mtx(file, target):
+    from scipy.io import mmwrite
+
+    mmwrite(file, target, precision=17, symmetry="general")
+
+
+_TARGET_WRITERS = {
+    ".npz": sparse.save_npz,
+    ".mtx": _write_mtx,
+    ".npy": lambda file, target: np.save(file, target.toarray()),
+}
 
 
 # --- Constructions -------------------------------------------------------------------------------
 
 
-def save(built, path, *, full=True):
+def save(built, path, *, full=False):
     """Write a construction as ``.npz`` or ``.safetensors``, atomically.
 
     The file appears whole or not at all; one that was there before is replaced.
 
     Parameters
     ----------
-    built : constructions.Construction
+    built : Construction
     path : str or path
+    full : bool, optional
+        Also write X, W_Q, W_K, Q and K, see `arrays`; W_Q and W_K alone have 4 m^2 entries, most of
+        them 0.
 
     Raises
     ------
@@ -218,29 +370,16 @@ def save(built, path, *, full=True):
     MissingExtraError
         ``.safetensors`` without safetensors.
     """
-    path, writer = Path(path), check_writable(path)
     settings = {name: getattr(built, name) for name in _SETTINGS}
-    content = writer(arrays(built), json.dumps({"format": FORMAT, **settings}))
-    try:
-        write_atomically(path, content)
-    except OSError as error:
-        raise FileError(f"{path}: cannot be written: {_reason(error)}") from None
-
-
-def check_writable(path):
-    """Return the function that encodes for `save`, or raise `FileError` where it would."""
-    path = Path(path)
-    writer = _suffix(path, _WRITERS)
-    if path.suffix.lower() == ".safetensors":
-        _safetensors()
-    if path.is_dir() or not path.parent.is_dir():
-        reason = "is a directory" if path.is_dir() else f"there is no directory {path.parent}"
-        raise FileError(f"{path}: cannot be written: {reason}")
-    return writer
+    if built.total_variation is not None:
+        settings["total_variation"] = built.total_variation
+    text = json.dumps({"format": FORMAT, "convention": CONVENTION, **settings})
+    stored = {"queries": built.queries, "keys": built.keys}
+    write_arrays(path, stored | (arrays(built) if full else {}), text)
 
 
 def load(path, *, max_bytes=MAX_BYTES):
-    """Read what `save` wrote; `constructions.Construction.load` makes a construction of it.
+    """Read what `save` wrote; `Construction.load` makes a construction of it.
 
     Parameters
     ----------
@@ -256,36 +395,26 @@ def load(path, *, max_bytes=MAX_BYTES):
     Raises
     ------
     FileError
-        The file is missing, too large, truncated, holds Python objects, or is not a construction:
-        an array is missing, has another shape, is not finite, or W_Q and W_K are not the fixed
-        parameters, or Q and K not what they make of X.
+        The file is too large, truncated, holds Python objects, or is not a construction: an array
+        is missing, has another shape, is not finite, or X, W_Q, W_K, Q or K is there and does not
+        belong to the queries and keys.
+    MissingFileError
+        There is no such file.
     """
-    path = Path(path)
-    reader = _suffix(path, _READERS)
-    content = _read_bytes(path, check_int("max_bytes", max_bytes))
-    try:
-        stored, settings = reader(content, max_bytes)
-        queries, keys = _halves(stored)
-        return {"queries": queries, "keys": keys, **_settings(settings)}
-    except FileError as error:
-        raise FileError(f"{path}: {error}") from None
-    except _UNREADABLE as error:
-        raise FileError(f"{path}: not a readable {path.suffix} file: {_reason(error)}") from None
+    stored, text = read_arrays(path, check_int("max_bytes", max_bytes), "a construction")
+    with errors_named(path):
+        version, settings = _settings(text)
+        if version == FORMAT_1:
+            stored = _from_format_1(stored)
+        return {**_halves(stored), **settings}
 
 
 def arrays(built):
-    """Return what a file of a construction holds: a dict of X, W_Q, W_K, Q, K.
+    """Return a construction's X, W_Q, W_K, Q and K in a dict, as a full file holds them.
 
     Q = X W_Q and K = X W_K, so that a kernel which divides Q K^T by sqrt(m) has the logits Lambda.
     """
-    scale = np.asarray(built.dim**0.25, dtype=built.queries.dtype)
-    return {
-        "X": built.X,
-        "W_Q": built.W_Q,
-        "W_K": built.W_K,
-        "Q": scale * built.queries,
-        "K": scale * built.keys,
-    }
+    return {name: getattr(built, name) for name in ("X", "W_Q", "W_K", "Q", "K")}
 
 
 _SETTINGS = {
@@ -295,163 +424,75 @@ _SETTINGS = {
     "failure_prob": float,
     "logit_scale": float,
 }
+_OPTIONAL = {"total_variation": float}
 
 
 def _settings(text):
+    """Return the format's version and the settings."""
     settings = json.loads(text)
-    if not isinstance(settings, dict) or settings.pop("format", None) != FORMAT:
+    version = settings.pop("format", None) if isinstance(settings, dict) else None
+    if version not in (FORMAT, FORMAT_1):
         raise FileError(f"not a construction in the format {FORMAT!r}")
-    if settings.keys() != _SETTINGS.keys():
+    settings.pop("convention", None)
+    if not _SETTINGS.keys() <= settings.keys() <= _SETTINGS.keys() | _OPTIONAL.keys():
         raise FileError(f"settings {sorted(settings)}: expected {sorted(_SETTINGS)}")
-    for name, kind in _SETTINGS.items():
-        value = settings[name]
+    for name, value in settings.items():
+        kind = (_SETTINGS | _OPTIONAL)[name]
         if not isinstance(value, kind) or (kind is float and not math.isfinite(value)):
             raise FileError(f"{name}={value!r}: expected a {kind.__name__}")
-    return settings
+    return version, settings
+
+
+def _from_format_1(stored):
+    """Return the arrays with queries and keys, which were the halves of X."""
+    missing = {"X", "W_Q", "W_K", "Q", "K"} - stored.keys()
+    if missing:
+        raise FileError(f"not a construction: {sorted(missing)} missing; " + listed(stored))
+    X = stored["X"]
+    if X.ndim != 2 or X.shape[1] % 2 or 0 in X.shape:
+        raise FileError(f"X of shape {X.shape} and dtype {X.dtype}: expected (L, 2m) of floats")
+    queries, keys = np.hsplit(X, 2)
+    return {**stored, "queries": np.ascontiguousarray(queries), "keys": np.ascontiguousarray(keys)}
 
 
 def _halves(stored):
-    """Return (queries, keys) from X, having checked the arrays against each other."""
-    missing = {"X", "W_Q", "W_K", "Q", "K"} - stored.keys()
+    """Return queries and keys in a dict, having checked the arrays against each other."""
+    missing = {"queries", "keys"} - stored.keys()
     if missing:
-        raise FileError(f"not a construction: {sorted(missing)} missing; " + _listed(stored))
-    X = stored["X"]
-    if X.dtype not in (np.float64, np.float32) or X.ndim != 2 or X.shape[1] % 2 or 0 in X.shape:
-        raise FileError(f"X of shape {X.shape} and dtype {X.dtype}: expected (L, 2m) of floats")
-    length, dim = X.shape[0], X.shape[1] // 2
-    if stored["W_Q"].shape != (2 * dim, dim):  # before parameters of X's size are made
-        raise FileError(f"W_Q of shape {stored['W_Q'].shape}: expected {(2 * dim, dim)}")
-    if not np.isfinite(X).all():
-        raise FileError(f"X: row {int(np.argmin(np.isfinite(X).all(axis=1)))}: is not finite")
-    queries, keys = np.ascontiguousarray(X[:, :dim]), np.ascontiguousarray(X[:, dim:])
-    W_Q, W_K = fixed_parameters(dim, X.dtype)
-    scale = np.asarray(dim**0.25, dtype=X.dtype)
-    wanted = {"W_Q": W_Q, "W_K": W_K, "Q": scale * queries, "K": scale * keys}
-    for name, array in wanted.items():
-        if stored[name].shape != array.shape or stored[name].dtype != X.dtype:
+        raise FileError(f"not a construction: {sorted(missing)} missing; " + listed(stored))
+    queries, keys = stored["queries"], stored["keys"]
+    for name, array in (("queries", queries), ("keys", keys)):
+        if array.dtype not in (np.float64, np.float32) or array.ndim != 2 or 0 in array.shape:
             raise FileError(
-                f"{name} of shape {stored[name].shape} and dtype {stored[name].dtype}: expected "
-                f"{array.shape} and {X.dtype} for X of {length} rows"
+                f"{name} of shape {array.shape} and dtype {array.dtype}: expected (L, m) of "
+                "float64 or float32"
             )
-        tolerance = 8 * np.finfo(X.dtype).eps
-        if not np.allclose(stored[name], array, rtol=tolerance, atol=0):
-            raise FileError(f"{name} does not belong to X")
-    return queries, keys
-
-
-def _write_npz(arrays, settings):
-    buffer = io.BytesIO()
-    np.savez(buffer, settings=np.array(settings), **arrays)
-    return buffer.getbuffer()
-
-
-def _load_npz(content, max_bytes):
-    stored = _read_npz(content, max_bytes)
-    if "settings" not in stored:
-        raise FileError("not a construction: its settings are missing; " + _listed(stored))
-    return stored, str(stored.pop("settings").item())
-
-
-def _write_safetensors(arrays, settings):
-    # Arrays that are not C-contiguous would be scrambled.
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    return _safetensors().numpy.save(contiguous, metadata={"jl_attention": settings})
-
-
-def _load_safetensors(content, max_bytes):
-    library = _safetensors()
-    try:
-        stored = library.numpy.load(content)
-    except (library.SafetensorError, *_UNREADABLE) as error:
-        raise FileError(f"not a readable .safetensors file: {_reason(error)}") from None
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    return stored, header.get("__metadata__", {}).get("jl_attention", "null")
-
-
-def _safetensors():
-    require("safetensors.numpy", "files")
-    return require("safetensors", "files")
-
-
-_WRITERS = {".npz": _write_npz, ".safetensors": _write_safetensors}
-_READERS = {".npz": _load_npz, ".safetensors": _load_safetensors}
-
-
-# --- Bytes ---------------------------------------------------------------------------------------
-
-
-def _suffix(path, known):
-    """Return what `known` has for the suffix of the path, or refuse it."""
-    if path.suffix.lower() not in known:
-        raise FileError(f"{path}: unknown suffix {path.suffix!r}; expected {', '.join(known)}")
-    return known[path.suffix.lower()]
-
-
-def _read_bytes(path, max_bytes):
-    """Return the content of a regular file of at most `max_bytes`."""
-    try:
-        if not path.exists():
-            raise MissingFileError(f"{path}: no such file")
-        if not path.is_file():
-            raise FileError(f"{path}: is not a file")
-        with path.open("rb") as file:
-            content = file.read(max_bytes + 1)
-    except (OSError, ValueError) as error:
-        if isinstance(error, FileError):
-            raise
-        raise FileError(f"{path}: cannot be read: {_reason(error)}") from None
-    if len(content) > max_bytes:
-        raise FileError(f"{path}: more than max_bytes={max_bytes} bytes")
-    return content
-
-
-def _read_npz(content, max_bytes):
-    """Return the arrays of a NumPy .npz archive, a dict; text and real numbers only."""
-    found = {}
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        members = archive.infolist()
-        if sum(member.file_size for member in members) > max_bytes:
-            raise FileError(f"unpacks to more than max_bytes={max_bytes} bytes")
-        for member in members:
-            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise FileError(f"{member.filename}: unknown compression")
-            with archive.open(member) as file:
-                name = member.filename.removesuffix(".npy")
-                found[name] = _read_npy(file, member.file_size, "biufSU")
-    return found
-
-
-def _read_npy(file, size, kinds):
-    """Return the array of an open .npy file of `size` bytes whose dtype is of one of the kinds."""
-    version = np.lib.format.read_magic(file)
-    headers = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
+        finite = np.isfinite(array).all(axis=1)
+        if not finite.all():
+            raise FileError(f"{name}: row {int(np.argmin(finite))}: is not finite")
+    if queries.shape != keys.shape or queries.dtype != keys.dtype:
+        raise FileError(
+            f"keys of shape {keys.shape} and dtype {keys.dtype}: the queries have {queries.shape} "
+            f"and {queries.dtype}"
+        )
+    length, dim = queries.shape
+    scale = np.asarray(dim**0.25, dtype=queries.dtype)
+    wanted = {  # made only where the file has the like, of this shape
+        "X": ((length, 2 * dim), lambda: np.hstack([queries, keys])),
+        "W_Q": ((2 * dim, dim), lambda: fixed_parameters(dim, queries.dtype)[0]),
+        "W_K": ((2 * dim, dim), lambda: fixed_parameters(dim, queries.dtype)[1]),
+        "Q": ((length, dim), lambda: scale * queries),
+        "K": ((length, dim), lambda: scale * keys),
     }
-    if version not in headers:
-        raise FileError(f"unknown version {version} of the .npy format")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # NumPy warns of headers that it has to mend
-        shape, fortran, dtype = headers[version](file)
-    if dtype.hasobject:
-        raise FileError("holds pickled Python objects, which are never loaded")
-    if dtype.kind not in kinds or dtype.itemsize == 0 or min(shape, default=1) < 0:
-        raise FileError(f"an array of dtype {dtype} and shape {shape} is not expected here")
-    needed = dtype.itemsize * math.prod(shape)
-    if needed > size:
-        raise FileError(f"truncated: shape {shape} of {dtype} needs {needed} of {size} bytes")
-    data = file.read(needed)
-    if len(data) < needed:
-        raise FileError(f"truncated: {len(data)} of {needed} bytes")
-    return np.frombuffer(data, dtype=dtype).reshape(shape, order="F" if fortran else "C")
-
-
-def _listed(arrays):
-    return f"it holds {sorted(arrays)}"
-
-
-def _reason(error):
-    """Return what an error says in one short line, or its name if it says nothing."""
-    text = getattr(error, "strerror", None) or str(error)
-    lines = text.strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
+    for name, (shape, made) in wanted.items():
+        if name not in stored:
+            continue
+        array = stored[name]
+        if array.shape != shape or array.dtype != queries.dtype:
+            raise FileError(
+                f"{name} of shape {array.shape} and dtype {array.dtype}: expected {shape} and "
+                f"{queries.dtype} for queries of shape {queries.shape}"
+            )
+        if not np.allclose(array, made(), rtol=8 * np.finfo(queries.dtype).eps, atol=0):
+            raise FileError(f"{name} does not belong to the queries and keys")
+    return {"queries": queries, "keys": keys}

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import ParameterError, check_array, check_choice, check_real
 from ..logits import check_precision, max_logit
-from ..theory.search import as_int, doubling_search, least_dim
+from ..theory.search import as_int, doubling_search
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,11 @@ class Method(ABC):
         The forms in which its dimension can be had, the default first.
     scopes : tuple of str
         "pattern": one pattern chosen without looking at the codes; "every_support": all at once.
+    standing : {"theorem", "law", "prediction"}
+        What its dimension rests on: a proof, an exact distribution that is computed, or an estimate
+        that promises nothing.
+    logit_standing : {"theorem", "law", "prediction"}
+        The same of `largest_logit`.
     """
 
     name: ClassVar[str]
@@ -70,6 +75,8 @@ class Method(ABC):
     keeps_keys: ClassVar[bool] = False
     bounds: ClassVar[tuple] = ("sharp", "closed_form")
     scopes: ClassVar[tuple] = ("pattern",)
+    standing: ClassVar[str] = "theorem"
+    logit_standing: ClassVar[str] = "theorem"
 
     logit_scale: float | None
 
@@ -160,7 +167,9 @@ class Method(ABC):
         log_eta = np.log(check_array("failure_prob", failure_prob, above=0, below=1))
         if bound == "closed_form":
             return as_int(self.closed_form(asked, log_eta))
+        return self._least_dim(asked, log_eta, bound, scope)
 
+    def _least_dim(self, asked, log_eta, bound, scope):
         def log_failure(dim):
             return self.log_failure(dim, asked, bound, scope)
 
@@ -190,6 +199,14 @@ class Method(ABC):
         log_failure = self.log_failure(np.maximum(dim, least), asked, bound, scope)
         return np.where(dim < least, np.maximum(log_failure, 0.0), log_failure)
 
+    def in_batch(self):
+        """Return the method as it is where all keys are drawn at once."""
+        return self
+
+    def largest_logit(self, asked, dim):
+        """Return how large the |logits| of a row at m = `dim` are, up to a shift of the row."""
+        return asked.max_logit
+
     def within_length(self, length, dim):
         """Return the method and dimension to build with where its theorem asks for m = `dim`."""
         return self, dim
@@ -217,37 +234,6 @@ class Method(ABC):
             if getattr(self, field.name) != field.default
         ]
         return f"{self.name}({', '.join(chosen)})" if chosen else self.name
-
-
-NORM_GRID = 1e-4
-"""Relative spacing of the norms on which `least_dim_of_rows` brackets its search."""
-
-
-def least_dim_of_rows(log_failure, counts, norms, failure_prob, least):
-    """Return the least m for which the failure probabilities of all rows sum to at most eta.
-
-    Parameters
-    ----------
-    log_failure : callable
-        ``log_failure(dim, counts, norms, weights)``: the log of the sum over rows with support
-        size `counts` and norm `norms`, each counted `weights` times.
-    counts, norms : ndarray, shape (n,)
-        |S_i|, and the bound on the norms of row i's vectors.
-    failure_prob : float
-        eta.
-    least : int
-        Where the search begins.
-    """
-    log_eta = np.log(check_real("failure_prob", failure_prob, above=0, below=1))
-
-    def of(rows):
-        return lambda dim: log_failure(dim, *rows)
-
-    # Norms rounded down, then up, to a fine grid bracket m; the exact sum decides what is left.
-    steps = np.floor(np.log(norms) / NORM_GRID)
-    rounded = (merge_rows(counts, np.exp(NORM_GRID * step)) for step in (steps - 1, steps + 2))
-    low, high = (doubling_search(of(rows), log_eta, least) for rows in rounded)
-    return int(least_dim(of(merge_rows(counts, norms)), log_eta, low, high))
 
 
 def merge_rows(counts, norms):

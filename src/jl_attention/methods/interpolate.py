@@ -5,18 +5,18 @@ exact. What leaks is luck of the codes, and its law is known: for Gaussian codes
 logit is ||b|| times Student's t over sqrt(nu), and tight frames make it smaller.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
 from .. import codes
-from ..errors import check_choice
+from ..errors import ParameterError, check_choice, check_real
 from ..logits import interpolation_scale, off_support_tolerance, row_norms, target_logits
 from ..targets import row_counts
-from ..theory.search import log_of, log_sum
-from ..theory.tails import student_log_tail
-from .base import Method, least_dim_of_rows
+from ..theory import frames
+from ..theory.search import doubling_search
+from .base import Method, merge_rows
 from .least_norm import interpolating_queries
 
 
@@ -61,17 +61,18 @@ class Interpolate(Method):
         return row_nnz
 
     def log_failure(self, dim, asked, bound, scope):
-        """Return the log of L (L-1) P(t_nu > sqrt(nu) theta), nu = m - k + 1, or of its bound."""
+        """Return the log of L (L-1) times the tail of a row of k weights beta, or of its bound."""
         theta = _rise(asked)
         if bound == "closed_form":
+            self._check_closed_form()
             rate = np.log1p(theta**2) / 2
             return 2 * np.log(asked.length) - np.log(2) - (dim - asked.row_nnz + 1) * rate
         # A row with fewer than k nonzeros has a smaller tail but up to L - 1 places to leak to.
-        degrees = np.maximum(dim - asked.row_nnz + 1, 1)
-        return log_of(asked.length * (asked.length - 1.0)) + student_log_tail(degrees, theta)
+        return frames.log_expected_leaks(dim, asked.length, asked.row_nnz, theta, self._law)
 
     def closed_form(self, asked, log_eta):
-        """Return k - 1 + 2 ln(L^2/(2 eta))/ln(1 + theta^2)."""
+        """Return k - 1 + 2 ln(L^2/(2 eta))/ln(1 + theta^2): for Gaussian codes, and tight ones."""
+        self._check_closed_form()
         rate = np.log1p(_rise(asked) ** 2) / 2
         log_pairs = 2 * np.log(asked.length)
         return asked.row_nnz - 1 + np.maximum(1, (log_pairs - np.log(2) - log_eta) / rate)
@@ -82,17 +83,36 @@ class Interpolate(Method):
         length, counts = target.shape[0], row_counts(target).astype(np.int64)
         B = target_logits(target, tau)
         norms = row_norms(B)
+        if self._law == "unit":  # whose law knows the largest value only
+            norms = np.sqrt(counts) * np.maximum.reduceat(B.data, B.indptr[:-1])
         solved = ~_uniform(B)
         if not solved.any():
             return 1
         allowed = off_support_tolerance(0.0, leak, tau)
 
-        def log_failure(dim, counts, norms, weights):
-            tails = student_log_tail(dim - counts + 1, allowed / norms)
-            return log_sum(np.log(weights) + log_of(length - counts) + tails)
+        least = int(counts[solved].max())
+        counts, norms, weights = merge_rows(counts[solved], norms[solved])
 
-        counts, norms = counts[solved], norms[solved]
-        return least_dim_of_rows(log_failure, counts, norms, failure_prob, int(counts.max()))
+        def log_failure(dim):
+            return frames.log_expected_leaks_for_rows(
+                dim, length, counts, allowed / norms, self._law, weights
+            )
+
+        log_eta = np.log(check_real("failure_prob", failure_prob, above=0, below=1))
+        return doubling_search(log_failure, log_eta, least)
+
+    def in_batch(self):
+        """Return it with tight codes where none were named: all keys are drawn at once."""
+        return replace(self, codes="tight") if self.codes is None else self
+
+    @property
+    def _law(self):
+        """The codes whose law `theory.frames` has."""
+        return {None: "gaussian", "orthogonal": "tight"}.get(self.codes, self.codes)
+
+    def _check_closed_form(self):
+        if self._law == "unit":
+            raise ParameterError('bound="closed_form": not known for codes="unit"')
 
     def within_length(self, length, dim):
         """Return at most m = L for a tight frame, which is then orthogonal: nothing leaks."""

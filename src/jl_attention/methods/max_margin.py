@@ -1,33 +1,23 @@
 """T9: for given codes, the shortest query with exact ratios and a given gap.
 
-Row i asks for the least-norm q with
-
-    <q, c_j - c_j'> = B_ij - B_ij' for j, j' in S_i,   <q, c_s - c_j0> >= tau for j0 not in S_i,
-
-s the entry of S_i with the smallest B_is. With D the differences of codes within the support,
-p = D^+ (differences of B) and P the projector onto the null space of D, q = p + y with y in that
-null space, and what is left is a least-distance problem: minimise ||y|| subject to G y >= h, with
-G = (c_s - c_j0) P and h = tau - <p, c_s - c_j0>. It is a hard-margin support vector machine,
-solved as non-negative least squares on [G^T; h^T] (Lawson and Hanson 1974): the residual r gives
-y = -r / r_last, and r = 0 means that no query separates the support. The code takes from it which
-constraints are active, and solves these.
-
-Few constraints are active, so the problem is solved on the tokens of the largest logits, checked
-against all of them, and solved again with the violators, until there are none.
+Whether a row has such a query depends on the codes alone, and for Gaussian codes the probability
+that it has none is known exactly (`theory.absorption`). So the dimension is a theorem's: the least
+m at which the expected number of rows without a query is at most eta.
 """
 
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy import special
 
 from .. import codes
-from ..errors import ConstructionError, ParameterError, check_choice
-from ..logits import exact_gap_scale
-from ..max_margin import max_margin_queries
-from ..targets import row_counts
+from ..errors import ConstructionError, check_choice
+from ..logits import exact_gap_scale, target_logits
+from ..targets import check_target, row_counts
+from ..theory import absorption
+from ..theory.margin_bounds import predicted_scale_ratio
 from .base import Method
+from .margin_solver import shortest_queries
 
 
 @dataclass(frozen=True)
@@ -36,19 +26,30 @@ class MaxMargin(Method):
 
     Attributes
     ----------
-    codes : {"unit", "gaussian", "tight", "orthogonal"}, optional
-        What keys are made of.
+    codes : {"gaussian", "unit", "tight", "orthogonal"}, optional
+        What keys are made of. The dimension is exact for Gaussian codes.
     logit_scale : float, optional
         tau, the gap; log(1/eps2) and a little if None.
+
+    Examples
+    --------
+    >>> MaxMargin().required_dim(1024, 4), MaxMargin().required_dim(1024, 4, scope="every_support")
+    (52, 74)
     """
 
     name: ClassVar[str] = "max_margin"
     theorem: ClassVar[str] = "T9"
-    hypotheses: ClassVar[str] = "The target is chosen without looking at the codes."
+    hypotheses: ClassVar[str] = (
+        "Gaussian codes; the target is chosen without looking at them, or, with "
+        "scope='every_support', by whomever."
+    )
     keeps_keys: ClassVar[bool] = True
-    bounds: ClassVar[tuple] = ("closed_form",)
+    bounds: ClassVar[tuple] = ("sharp",)
+    standing: ClassVar[str] = "law"
+    logit_standing: ClassVar[str] = "prediction"
+    scopes: ClassVar[tuple] = absorption.SCOPES
 
-    codes: str = "unit"
+    codes: str = "gaussian"
     logit_scale: float | None = None
 
     def __post_init__(self):
@@ -59,32 +60,68 @@ class MaxMargin(Method):
         """Return log(1/eps2) and a little."""
         return exact_gap_scale(leak)
 
+    def largest_logit(self, asked, dim):
+        """Return the predicted product of the norms of a typical row's query and of a key."""
+        if (asked.row_nnz >= asked.length).any():
+            return asked.max_logit
+        ratio = predicted_scale_ratio(dim, asked.length, asked.row_nnz)
+        return asked.logit_scale * ratio
+
     def least_dim(self, row_nnz):
         """Return 1."""
         return np.ones_like(row_nnz)
 
     def log_failure(self, dim, asked, bound, scope):
-        """Refuse: no theorem says how often it fails."""
-        raise ParameterError(f"method={self.name!r}: no theorem says how often it fails")
+        """Return the log of the expected number of rows without a query, exactly."""
+        return absorption.log_expected_failures(dim, asked.length, asked.row_nnz, scope)
 
-    def closed_form(self, asked, log_eta):
-        """Return 1.5 times the solution of m = 2k ln(L/m), at least 2k."""
-        weak = 2 * asked.row_nnz * special.lambertw(asked.length / (2 * asked.row_nnz)).real
-        return np.maximum(1.5 * weak, 2 * asked.row_nnz) + 0.0 * log_eta
+    def _least_dim(self, asked, log_eta, bound, scope):
+        dims = absorption.required_dim(asked.length, asked.row_nnz, np.exp(log_eta), scope)
+        shape = np.broadcast_shapes(np.shape(dims), asked.max_ratio.shape)
+        return dims if not shape else np.broadcast_to(dims, shape).copy()
 
     def required_dim_for_target(self, target, precision, failure_prob=0.01):
-        """Return the least m."""
-        return self.required_dim(target.shape[0], int(row_counts(target).max()))
+        """Return the least m for the support sizes of the target."""
+        return absorption.required_dim_for_counts(target.shape[0], row_counts(target), failure_prob)
 
     def build(self, B, dim, rng, dtype, *, keys=None, executor=None, progress=None):
         """Draw codes, unless they are given, and find the shortest query of each row."""
         if keys is None:
             keys = codes.draw(self.codes, B.shape[0], dim, rng, dtype)
-        queries, infeasible = max_margin_queries(B, keys.array())
-        if len(infeasible):
-            listed = ", ".join(map(str, infeasible[:5])) + (", ..." if len(infeasible) > 5 else "")
+        result = shortest_queries(B, keys.array())
+        missing = np.sort(np.append(result.infeasible, result.unresolved))
+        if len(missing):
+            listed = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
             raise ConstructionError(
-                f"row {listed}: no query of dim={dim} separates the support from the other tokens "
-                f"({len(infeasible)} of {B.shape[0]} rows)"
+                f"row {listed}: no query of dim={keys.dim} separates the support from the other "
+                f"tokens ({len(result.infeasible)} of {B.shape[0]} rows proved, "
+                f"{len(result.unresolved)} unresolved)"
             )
-        return queries.astype(dtype), keys
+        return result.queries.astype(dtype), keys
+
+    def queries(self, target, keys, *, leak=0.01, logit_scale=None, **options):
+        """Return the shortest query of each row for given keys, or why there is none.
+
+        Parameters
+        ----------
+        target : array_like or scipy.sparse array, shape (L, L)
+        keys : array_like or codes.Codes, shape (L, m)
+        leak : float, optional
+            eps2; the gap is log(1/eps2) and a little.
+        logit_scale : float, optional
+            The gap itself.
+        **options : optional
+            Of `margin_solver.shortest_queries`.
+
+        Returns
+        -------
+        margin_solver.MaxMarginResult
+            Rows are found, infeasible with a convex combination that proves it, or unresolved.
+
+        Raises
+        ------
+        TargetError, ParameterError
+        """
+        _, _, gap = self.precision(0.0, leak, logit_scale)
+        keys = keys.array() if hasattr(keys, "array") else keys
+        return shortest_queries(target_logits(check_target(target), gap), keys, gap, **options)

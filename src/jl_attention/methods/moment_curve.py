@@ -52,6 +52,18 @@ class MomentCurve(Method):
         """Return log(1/eps2) and a little."""
         return exact_gap_scale(leak)
 
+    def largest_logit(self, asked, dim):
+        """Return the largest spread of a row of equal weights: that of a support around a gap.
+
+        The product falls to prod_{s=1..k} (1 - cos(2 pi ceil(s/2)/L)) at a token between the k
+        tokens of its support and rises to at most 2^k; the lowest point must be tau below 0.
+        """
+        k = int(np.max(asked.row_nnz))
+        steps = 2 * np.pi * (np.arange(2, k + 2) // 2) / np.asarray(asked.length)[..., None]
+        fall = np.log(2) + 2 * np.log(np.sin(np.minimum(steps, np.pi) / 2))
+        with np.errstate(over="ignore"):
+            return asked.logit_scale * np.exp(k * np.log(2) - fall.sum(axis=-1))
+
     def least_dim(self, row_nnz):
         """Return 2k."""
         return 2 * row_nnz

@@ -119,6 +119,7 @@ def inner_product_tail(dim_out, dim_in, epsilon, correlation, side="two-sided"):
 
     >>> round(float(inner_product_tail(64, 128, 0.25, 0.0)), 5)
     0.00413
+    >>> from jl_attention.theory import inner_products
     >>> round(float(inner_products.inner_product_tail(64, 0.25, 0.0)), 5)
     0.04633
     """

@@ -4,8 +4,9 @@ import numpy as np
 
 from ..errors import ParameterError, check_array, check_choice, check_real
 from ..logits import check_precision, interpolation_scale, max_logit, off_support_tolerance
+from .frames import off_support_log_tail
 from .search import as_int, ceil_dim, least_dim, log_binomial, log_of, log_sum
-from .tails import cap_tail, student_log_tail
+from .tails import cap_tail
 
 BOUNDS = ("sharp", "closed_form")
 
@@ -19,6 +20,7 @@ def universal_dim(
     logit_scale=None,
     bound="sharp",
     route="supports",
+    codes="gaussian",
 ):
     """Return the least m at which random codes serve every sparse target at once (T4).
 
@@ -39,6 +41,9 @@ def universal_dim(
         - "supports": Gaussian codes; T3 summed over all supports and all extreme weights;
         - "coherence": codes uniform on the unit sphere, so incoherent that the deterministic bound
           of T4 applies.
+    codes : {"gaussian", "tight"}, optional
+        For the sharp bound of "supports": Student's law, or that of a tight frame, with which m is
+        at most L. The closed form holds for both.
 
     Returns
     -------
@@ -63,6 +68,7 @@ def universal_dim(
     """
     check_choice("bound", bound, BOUNDS)
     check_choice("route", route, ("supports", "coherence"))
+    check_choice("codes", codes, ("gaussian", "tight"))
     length = check_array("length", length, at_least=1, integer=True)
     row_nnz = check_array("row_nnz", row_nnz, at_least=1, integer=True)
     if (row_nnz > length).any():
@@ -77,13 +83,15 @@ def universal_dim(
     # What a token off the support may have, and the largest logit on it, in units of tau.
     allowed = 1.0 if infinite else off_support_tolerance(0.0, leak, tau) / tau
     largest = np.ones_like(max_ratio) if infinite else max_logit(tau, max_ratio) / tau
-    route = _supports_route if route == "supports" else _coherence_route
+    arguments = length, row_nnz, max_ratio, np.log(eta), allowed, largest, bound
     with np.errstate(divide="ignore"):
-        return as_int(route(length, row_nnz, max_ratio, np.log(eta), allowed, largest, bound))
+        if route == "coherence":
+            return as_int(_coherence_route(*arguments))
+        return as_int(_supports_route(*arguments, codes))
 
 
-@np.vectorize(otypes=[np.int64], excluded={"bound"})
-def _supports_route(length, row_nnz, max_ratio, log_eta, allowed, largest, bound):
+@np.vectorize(otypes=[np.int64], excluded={"bound", "codes"})
+def _supports_route(length, row_nnz, max_ratio, log_eta, allowed, largest, bound, codes):
     """Return m so that no support and no corner of the box of weights leaks."""
     sizes, raised = np.tril_indices(row_nnz)  # raised: how many weights of a support are largest
     sizes = sizes + 1
@@ -97,10 +105,15 @@ def _supports_route(length, row_nnz, max_ratio, log_eta, allowed, largest, bound
     if bound == "closed_form":
         return ceil_dim(closed)
 
-    def log_failure(dim):
-        return log_sum(pairs + student_log_tail(dim - sizes + 1, rise))
+    some = sizes < length  # a support of all tokens leaks nowhere
 
-    return least_dim(log_failure, log_eta, row_nnz, closed)
+    def log_failure(dim):
+        tails = off_support_log_tail(dim, length, sizes[some], rise[some], codes)
+        return log_sum(np.append(pairs[some] + tails, -np.inf))
+
+    return least_dim(
+        log_failure, log_eta, row_nnz, min(closed, length) if codes == "tight" else closed
+    )
 
 
 def _coherence_route(length, row_nnz, max_ratio, log_eta, allowed, largest, bound):

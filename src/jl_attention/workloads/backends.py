@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from ..errors import check_choice
+from ..errors import check_choice, require
 
 _OPSET, _IR_VERSION = 23, 11
 _TORCH_BACKENDS = ("MATH", "FLASH_ATTENTION")  # the others have no CPU version
@@ -49,8 +49,7 @@ def onnx_runtime(number_format, Q, K, V, mask):
     -------
     ndarray of float64, shape (n, m)
     """
-    import onnxruntime
-
+    onnxruntime = require("onnxruntime", "kernels")
     check_choice("number_format", number_format, ("float32", "float16"))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -68,8 +67,8 @@ def onnx_runtime(number_format, Q, K, V, mask):
 
 def _masked_attention(number_format):
     """Return the serialised graph of one Attention node with a mask."""
-    from onnx import TensorProto, checker, helper
-
+    onnx = require("onnx", "kernels")
+    TensorProto, checker, helper = onnx.TensorProto, onnx.checker, onnx.helper
     kind = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16}[number_format]
     shapes = {"Q": [1, 1, "n", "m"], "K": [1, 1, "L", "m"], "V": [1, 1, "L", "m"]}
     inputs = [helper.make_tensor_value_info(name, kind, shape) for name, shape in shapes.items()]
@@ -105,12 +104,10 @@ def torch_sdpa(backend, number_format, Q, K, V, mask):
     RuntimeError
         PyTorch has no such backend here.
     """
-    import torch
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
+    torch, choice = require("torch", "torch"), require("torch.nn.attention", "torch")
     dtype = getattr(torch, number_format)
     Q, K, V = (torch.tensor(array, dtype=dtype)[None, None] for array in (Q, K, V))
-    with sdpa_kernel(getattr(SDPBackend, backend)):
+    with choice.sdpa_kernel(getattr(choice.SDPBackend, backend)):
         output = torch.nn.functional.scaled_dot_product_attention(
             Q, K, V, attn_mask=torch.tensor(np.ascontiguousarray(mask))
         )

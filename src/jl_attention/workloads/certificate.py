@@ -7,9 +7,9 @@ For row i with support S_i and visible tokens j <= i:
 - total variation: sum over S_i of (A_ij - M_ij)_+, which grows with the mass off the support.
 
 Logits on the support are summed in double precision, the others in single, on the numbers as they
-are stored. Rounding changes such a sum by at most (m + 2) 2^-24 |q| |c|/sqrt(m), in any order of
-summation; the logits off the support are raised by that. So margin, leak and total variation are
-bounds for exact arithmetic, not estimates.
+are stored. Rounding changes such a sum by at most g |q| |c|/sqrt(m), g = n u/(1 - n u), n = m + 2,
+u = 2^-24, in any order of summation; the logits off the support are raised by that. So margin,
+leak and total variation are bounds for exact arithmetic, not estimates.
 """
 
 from dataclasses import asdict, dataclass
@@ -99,7 +99,8 @@ def measure_rows(logits, queries, keys, truth, longest_key):
     deviation = support - np.log(truth.data)
     spread = np.maximum.reduceat(deviation, start) - np.minimum.reduceat(deviation, start)
     logits -= largest[:, None].astype(np.float32)
-    np.exp(logits, out=logits)
+    with np.errstate(over="ignore"):  # of a row that is wrong: its total variation is then 1
+        np.exp(logits, out=logits)
     background = logits.sum(axis=1) * (1 + _SUM_ALLOWANCE) * np.exp(rounding)
     weights = np.exp(support - largest[row])
     partition = np.add.reduceat(weights, start) + background
@@ -145,7 +146,8 @@ def rounding_allowance(queries, longest_key):
     """Return what rounding may do to a logit of each of these queries, shape (n,)."""
     dim = queries.shape[1]
     norms = np.linalg.norm(queries.astype(np.float64), axis=1)
-    return (dim + 2) * _UNIT * norms * longest_key / np.sqrt(dim)
+    relative = (dim + 2) * _UNIT
+    return relative / (1 - relative) * norms * longest_key / np.sqrt(dim)
 
 
 def longest(keys):

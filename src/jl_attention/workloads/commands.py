@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from .. import files
-from ..errors import FileError, ParameterError, check_choice
+from ..errors import ParameterError, check_choice
 from . import workload as bench
 from .formats import FORMATS
 from .geometry import GEOMETRIES
@@ -113,7 +113,9 @@ def score_file(options):
     else:
         if options.set:
             raise ParameterError("--set: pairs from a file have no settings")
-        selection = [_read_pairs(path, options.max_bytes) for path in options.selection]
+        selection = [
+            files.read_matrix(path, max_bytes=options.max_bytes) for path in options.selection
+        ]
     result = asdict(score(selection, loaded, max_rows=options.max_rows))
     return 0, result, "\n".join(f"{name:14s}{value:.4g}" for name, value in result.items())
 
@@ -132,14 +134,3 @@ def _settings(options):
         except json.JSONDecodeError:
             raise ParameterError(f"--set {text}: expected KEY=NUMBER") from None
     return settings
-
-
-def _read_pairs(path, max_bytes):
-    """Return the matrix in a file, of which the nonzero entries are the pairs kept."""
-    path = Path(path)
-    read = files._suffix(path, files._TARGET_READERS)
-    content = files._read_bytes(path, max_bytes)
-    try:
-        return read(content, max_bytes)
-    except files._UNREADABLE as error:
-        raise FileError(f"{path}: {files._reason(error)}") from None

@@ -12,6 +12,7 @@ FORMATS = ("float32", "float16", "bfloat16")
 """Number formats of a workload, the finest first."""
 
 _BFLOAT16_BITS = 8
+_LARGEST_HALF = 65504.0
 _SMALLEST_SHARED = 2.0**-17  # of 8 significant bits: the last is worth 2^-24, float16's smallest
 
 
@@ -37,14 +38,19 @@ def to_format(array, number_format):
     array = np.asarray(array)
     if number_format == "float32":
         return array.astype(np.float32)
-    largest = float(np.abs(array).max(initial=0.0))
-    if not largest < np.finfo(np.float16).max:
-        raise ParameterError(f"number_format={number_format!r}: {largest:.4g} is beyond 65504")
     if number_format == "float16":
-        return array.astype(np.float16).astype(np.float32)
-    mantissa, exponent = np.frexp(array)
-    rounded = np.ldexp(np.rint(np.ldexp(mantissa, _BFLOAT16_BITS)), exponent - _BFLOAT16_BITS)
-    return np.where(np.abs(rounded) < _SMALLEST_SHARED, 0.0, rounded).astype(np.float32)
+        with np.errstate(over="ignore"):
+            rounded = array.astype(np.float16).astype(np.float32)
+    else:
+        mantissa, exponent = np.frexp(array)
+        rounded = np.ldexp(np.rint(np.ldexp(mantissa, _BFLOAT16_BITS)), exponent - _BFLOAT16_BITS)
+        rounded = np.where(np.abs(rounded) < _SMALLEST_SHARED, 0.0, rounded).astype(np.float32)
+    largest = float(np.abs(rounded).max(initial=0.0))
+    if not largest <= _LARGEST_HALF:
+        raise ParameterError(
+            f"number_format={number_format!r}: {np.abs(array).max():.4g} is beyond 65504"
+        )
+    return rounded
 
 
 def exact_formats(*arrays):

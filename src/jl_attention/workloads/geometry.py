@@ -9,7 +9,7 @@ Lemma (affine invariance). For an invertible T and any vector mu, keys K T + 1 m
 Q T^(-T) have the attention of K and Q: logit (i, j) grows by <q_i, T^(-T) mu>, whatever j is. So
 `outlier` and `anisotropic`, affine images of `random` keys, change no attention, nor anything that
 a method computes by softmax from inner products of averages of queries and keys. They do change
-what looks at coordinates: Quest's boxes, key norms, quantisation.
+key norms and quantisation; and `anisotropic`, which turns the coordinates, changes Quest's boxes.
 """
 
 import numpy as np

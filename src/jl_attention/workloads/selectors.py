@@ -24,7 +24,8 @@ class Selection:
     length : int
         L.
     keep : callable
-        ``keep(rows)`` returns a bool array (n, L); what lies above the diagonal is ignored.
+        ``keep(rows)`` returns a bool array (n, L), or one that broadcasts to it; what lies above
+        the diagonal is ignored.
     """
 
     def __init__(self, length, keep):
@@ -34,9 +35,10 @@ class Selection:
         """Return which keys these rows keep, a bool array of shape (n, L)."""
         rows = np.atleast_1d(rows)
         kept = np.asarray(self._keep(rows), dtype=bool)
-        if kept.shape != (len(rows), self.length):
-            raise ParameterError(f"keep: {kept.shape}; expected {(len(rows), self.length)}")
-        return kept & (np.arange(self.length) <= rows[:, None])
+        visible = np.arange(self.length) <= rows[:, None]
+        if kept.shape not in (visible.shape, visible.shape[1:]):
+            raise ParameterError(f"keep: {kept.shape}; expected {visible.shape}")
+        return kept & visible
 
 
 def per_head(selector):
@@ -213,10 +215,11 @@ def snapkv(Q, K, *, budget=4096, last=32, kernel=5):
     remains after the prompt is the same for every row here.
     """
     weights, rows = _last_weights(Q, K, last)
-    votes = np.convolve(weights.mean(axis=0), np.full(kernel, 1 / kernel), mode="same")
+    pooled = np.convolve(weights.mean(axis=0), np.full(check_int("kernel", kernel), 1 / kernel))
+    votes = pooled[kernel // 2 :][: len(K)]
     votes[rows] = np.inf
-    kept = _largest(votes[None], check_int("budget", budget))
-    return Selection(len(K), lambda rows: np.broadcast_to(kept, (len(rows), len(K))))
+    kept = _largest(votes[None], check_int("budget", budget))[0]
+    return Selection(len(K), lambda rows: kept)
 
 
 # --- Shared steps --------------------------------------------------------------------------------

@@ -6,14 +6,12 @@ otherwise; of each head h the truth as ``truth_h_indptr``, ``truth_h_indices``, 
 """
 
 import json
-import os
-from pathlib import Path
 
 import numpy as np
 from scipy import sparse
 
-from .. import files
 from ..errors import FileError, TargetError, check_int
+from ..interop.containers import errors_named, read_arrays, write_arrays
 from .certificate import Certificate
 from .patterns import Pattern, given
 
@@ -28,7 +26,6 @@ _PARTS = ("indptr", "indices", "data", "planted")
 
 def save(workload, path):
     """Write a workload; see `Workload.save`."""
-    path, encode = Path(path), files.check_writable(path)
     exact = "float16" in workload.certificate.formats
     arrays = {
         name: array.astype(np.float16) if exact else array
@@ -43,26 +40,13 @@ def save(workload, path):
         "settings": workload.settings,
         "certificate": workload.certificate.as_dict(),
     }
-    content = encode(arrays, json.dumps(about))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        try:
-            with temporary.open("xb") as file:
-                file.write(content)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise FileError(f"{path}: cannot be written: {error.strerror}") from None
+    write_arrays(path, arrays, json.dumps(about))
 
 
 def load(path, *, max_bytes=MAX_BYTES):
     """Return the fields of the workload in a file; see `Workload.load`."""
-    path = Path(path)
-    read = files._suffix(path, files._READERS)
-    content = files._read_bytes(path, check_int("max_bytes", max_bytes))
-    try:
-        arrays, about = read(content, max_bytes)
+    arrays, about = read_arrays(path, check_int("max_bytes", max_bytes), "a workload")
+    with errors_named(path):
         about = json.loads(about)
         if not isinstance(about, dict) or about.get("format") != FORMAT:
             raise FileError(f"not a workload in the format {FORMAT!r}")
@@ -79,11 +63,6 @@ def load(path, *, max_bytes=MAX_BYTES):
             ),
             "settings": dict(about["settings"]),
         }
-    except (FileError, TargetError) as error:
-        raise FileError(f"{path}: {error}") from None
-    except files._UNREADABLE as error:
-        reason = files._reason(error)
-        raise FileError(f"{path}: not a readable {path.suffix} file: {reason}") from None
 
 
 def _floats(arrays, name):
@@ -99,7 +78,10 @@ def _pattern(arrays, head, length):
     indptr, indices, data, planted = (arrays[f"truth_{head}_{part}"] for part in _PARTS)
     if planted.shape != data.shape or planted.dtype != bool:
         raise FileError(f"truth_{head}_planted: expected one flag for each entry")
-    truth = given(sparse.csr_array((data, indices, indptr), shape=(length, length))).truth
+    try:
+        truth = given(sparse.csr_array((data, indices, indptr), shape=(length, length))).truth
+    except TargetError as error:
+        raise FileError(f"truth_{head}: {error}") from None
     if truth.nnz != len(data):
         raise FileError(f"truth_{head}: has duplicate or zero entries")
     return Pattern(truth, planted.copy())
