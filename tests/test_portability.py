@@ -163,7 +163,7 @@ def test_noise_in_a_product_is_within_the_bound_of_every_order_of_adding(n, seed
     left, right = rng.standard_normal((3, n)), rng.standard_normal((n, 4))
     # (n + 2) u of the terms' sizes: Higham 2002, section 3.1, and the rounding of the noise.
     bound = (n + 2) * np.finfo(float).eps / 2 * (np.abs(left) @ np.abs(right))
-    off = perturbed.Machine(seed).product(left, right) - left @ right
+    off = perturbed.Machine(seed).product(left, right) - np.matmul(left, right)
     assert (np.abs(off) <= bound).all()
     assert n < 4 or np.abs(off).max() > 0.1 * bound.max()
     counts = perturbed.Machine(seed).product(np.ones((2, n)), np.ones((n, 2)))

@@ -154,6 +154,8 @@ class Machine:
     def called(self, function, *args, **kwargs):
         """Call a function that adds, or an elementary one."""
         result = function(*args, **kwargs)
+        if getattr(result, "dtype", np.dtype(int)).kind != "f":
+            return result
         name, owner = getattr(function, "__name__", ""), getattr(function, "__self__", None)
         operand = owner if hasattr(owner, "dtype") else args[0] if args else 0.0
         if getattr(operand, "dtype", np.dtype(type(operand))).kind in "biu":
