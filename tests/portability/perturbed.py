@@ -39,7 +39,7 @@ PACKAGES = ("jl_attention", "jl_attention_book")
 """Whose source is rewritten."""
 
 NOISE = 1e-13
-"""The largest relative noise in a sum; of n terms it is n/2 ulps of their sizes."""
+"""The most relative noise in a sum of n terms, of their sizes; if n/2 ulps are less, these."""
 
 BACKWARD_ULPS = 2
 """How far the entries are from the system that a solver has solved."""
@@ -118,7 +118,7 @@ class Machine:
         if result.dtype.itemsize > 8:
             return result
         eps = float(np.finfo(result.dtype).eps)
-        most = max(NOISE, 4 * eps)
+        most = max(NOISE, eps)
         relative = most if ulps is None else min(most, ulps * eps)
         noisy = np.array(result).reshape(-1)
         sizes = np.broadcast_to(size, np.shape(result)).reshape(-1)
