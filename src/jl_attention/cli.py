@@ -33,6 +33,9 @@ LEAK = 0.01
 RATIO_ERROR = 0.1
 """What is asked of the methods that only approximate the ratios, where nothing is."""
 
+EXACT = 1e-9
+"""A ratio error below this is rounding, and its digits say nothing."""
+
 BITS = 16
 """Of a number of X in the lower bound that ``dim`` shows: half precision."""
 
@@ -269,7 +272,7 @@ def _measured(built, target):
     names = ("total_variation", "ratio_error", "leak", "max_abs_logit", "logit_spread")
     result = {name: getattr(report, name) for name in names}
     shown = {name: f"{result[name]:.4g}" for name in names}
-    if report.ratio_error <= built.allowance:
+    if report.ratio_error <= max(built.allowance, EXACT):
         shown["ratio_error"] = "0 up to rounding"
     lines = [f"{name:16s}{text}" for name, text in shown.items()]
     asked = {"ratio_error": built.ratio_error, "leak": built.leak}

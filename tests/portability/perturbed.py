@@ -7,7 +7,8 @@ own way. `install` decides them at random, so that whatever reaches an output is
 - `svd`, `eigh`, `qr` of NumPy and SciPy, and what they build on these (null spaces, ranks,
   pseudo-inverses, spectral norms): random signs, a random rotation inside every cluster of equal
   singular or eigenvalues, rounding in the values;
-- solutions (`solve`, `inv`, `lstsq`, `cholesky`, triangular solves, linear programs): rounding;
+- solutions (`solve`, `inv`, `lstsq`, `pinv`, `cholesky`): those of a system a few ulps away;
+  linear programs with their variables and constraints in another order;
 - sorts that do not promise an order among equal keys: a random order;
 - in the package, its tests and the notebooks' cells, by rewriting their syntax trees: in the
   results of ``@``, `dot`, `einsum`, `sum`, `mean`, `norm` the most that another order of adding can
@@ -35,6 +36,7 @@ import zlib
 import numpy as np
 import scipy.linalg
 import scipy.optimize
+import scipy.sparse
 import scipy.sparse.linalg
 
 PACKAGES = ("jl_attention", "jl_attention_book")
@@ -44,7 +46,10 @@ PYTEST, IPYTHON = "_pytest.assertion.rewrite", "IPython.core.interactiveshell"
 """Where test modules and cells are compiled; they are rewritten too."""
 
 NOISE = 1e-13
-"""Relative noise in solutions, and the most in a sum: of n terms it is n/2 ulps of their sizes."""
+"""The largest relative noise in a sum; of n terms it is n/2 ulps of their sizes."""
+
+BACKWARD_ULPS = 2
+"""How far the entries are from the system that a solver has solved."""
 
 ELEMENTARY_ULPS = 4
 """By how much two libraries' exponentials may differ."""
@@ -133,18 +138,18 @@ class Machine:
         result = left @ right
         if getattr(result, "dtype", np.dtype(int)).kind != "f":
             return result
-        terms = _absolute(left) @ _absolute(right)
-        if hasattr(terms, "toarray") and not hasattr(result, "toarray"):
-            terms = terms.toarray()
-        return self.noise(result, terms, np.shape(left)[-1] / 2)
+        ulps = np.shape(left)[-1] / 2
+        if not all(isinstance(a, np.ndarray) or scipy.sparse.issparse(a) for a in (left, right)):
+            return self.noise(result, np.abs(result), ulps)  # a linear map, a list
+        terms = abs(left) @ abs(right)
+        return self.noise(result, terms.toarray() if _is_sparser(terms, result) else terms, ulps)
 
-    def solution(self, result):
-        """Return the solution of a system: its error is that of its largest entry."""
-        if not isinstance(result, np.ndarray) or not result.size:
-            return self.noise(result, np.abs(result))
-        axes = tuple(range(result.ndim))[-2:]
-        largest = np.abs(result).max(axis=axes, keepdims=True)
-        return self.noise(result, np.where(np.isfinite(largest), largest, 0))
+    def system(self, matrix):
+        """Return a matrix that is off by a few ulps: solvers are right about one such."""
+        array = np.asarray(matrix)
+        if array.dtype.kind != "f" or not array.size:
+            return matrix
+        return self.noise(array, np.abs(array), BACKWARD_ULPS)
 
     def called(self, function, *args, **kwargs):
         """Call a function that adds, or an elementary one."""
@@ -348,23 +353,17 @@ def replacements(machine):
 
         return wrapper
 
-    def solution(solve):
+    def solution(solve):  # of a system next to the one at hand
         @functools.wraps(solve)
-        def wrapper(*args, **kwargs):
-            found = solve(*args, **kwargs)
-            if isinstance(found, tuple):
-                return (machine.solution(found[0]), *found[1:])
-            return machine.solution(found)
+        def wrapper(a, *args, **kwargs):
+            return solve(machine.system(a), *args, **kwargs)
 
         return wrapper
 
-    def factor(cholesky):  # its error is one of the matrix: a relative one of a few ulps
-        @functools.wraps(cholesky)
-        def wrapper(*args, **kwargs):
-            found = cholesky(*args, **kwargs)
-            if isinstance(found, tuple):
-                return (machine.noise(found[0], np.abs(found[0]), 2), *found[1:])
-            return machine.noise(found, np.abs(found), 2)
+    def solution_by_factor(solve):
+        @functools.wraps(solve)
+        def wrapper(factor, *args, **kwargs):
+            return solve((machine.system(factor[0]), factor[1]), *args, **kwargs)
 
         return wrapper
 
@@ -389,8 +388,7 @@ def replacements(machine):
             if found.x is not None:
                 back = np.empty(len(c))
                 back[order] = found.x
-                found.x = machine.solution(back)
-                found.fun = float(c @ found.x)
+                found.x = back
             return found
 
         return wrapper
@@ -422,9 +420,9 @@ def replacements(machine):
         yield module, "qr", qr
         for name in ("solve", "inv", "lstsq", "pinv", "svdvals", "eigvalsh", "solve_triangular"):
             yield module, name, solution
-        for name in ("cholesky", "cho_factor"):
-            yield module, name, factor
-    yield scipy.linalg, "cho_solve", solution
+        yield module, "cholesky", solution
+        yield module, "cho_factor", solution
+    yield scipy.linalg, "cho_solve", solution_by_factor
     yield scipy.optimize, "nnls", solution
     yield scipy.optimize, "linprog", program
     yield scipy.sparse.linalg, "spsolve", solution
@@ -432,8 +430,8 @@ def replacements(machine):
     yield np, "argpartition", partition
 
 
-def _absolute(array):
-    return abs(array) if hasattr(array, "dtype") else np.abs(array)
+def _is_sparser(one, other):
+    return scipy.sparse.issparse(one) and not scipy.sparse.issparse(other)
 
 
 def _in_any_order(seed, find, array, axis):
