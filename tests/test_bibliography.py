@@ -98,7 +98,10 @@ def public_names():
     """Return parameters, attributes and functions of the package, as its notation page has them."""
     names = set()
     for info in pkgutil.walk_packages(jl_attention.__path__, "jl_attention."):
-        module = importlib.import_module(info.name)
+        try:
+            module = importlib.import_module(info.name)
+        except ImportError:  # an extra
+            continue
         short = info.name.rpartition(".")[2]
         for name, thing in inspect.getmembers(module):
             home = getattr(thing, "__module__", None) or ""

@@ -444,6 +444,8 @@ def test_the_spectral_floor_is_attained():
     codes = np.repeat(simplex(size), length // size, axis=0)  # 15 dimensions and the spare one
     gap = bounds.largest_gap(spec, [pattern])
     assert gap == pytest.approx(4 * 16 / 15, rel=1e-6)
+    # Two heads that want the same on one key head: the same bound, from twice the rows.
+    assert bounds.largest_gap(spec, [pattern] * 2) == pytest.approx(gap, rel=1e-6)
     compiled = blocks.compile(spec, [pattern], leak=math.exp(0.02 - gap), codes=[codes])
     assert compiled.measure(0).leak == pytest.approx(math.exp(-gap), rel=0.02)
     with pytest.raises(jla.ConstructionError, match=r"spectral bound.*leaks less than 0.014"):
@@ -547,6 +549,19 @@ def test_outputs_are_those_of_the_patterns(sink):
     assert (off <= bound + 1e-9).all()
     assert off.max() > 0.01 * bound.max()
     assert (np.abs(wanted - wanted[::-1]) > bound).any()
+
+
+def test_outputs_with_two_key_heads():
+    spec = block(kv_heads=2, hidden_size=257, norm=None)
+    compiled = blocks.compile(spec, few(), rng=0)
+    rng = np.random.default_rng(0)
+    W_V, W_O = rng.standard_normal((6, 257)), rng.standard_normal((257, 6))
+    X = compiled.inputs_embeds
+    by_hand = sum(
+        compiled.attention(head) @ (X @ W_V[at].T) @ W_O[:, at].T
+        for head, at in enumerate((slice(0, 3), slice(3, 6)))
+    )
+    assert np.allclose(compiled.output(W_V, W_O), by_hand)
 
 
 def test_measured_rows_by_hand():

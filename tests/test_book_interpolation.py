@@ -1,5 +1,7 @@
 """The simulations that chapters 7, 8 and 11 share."""
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy import integrate, stats
@@ -7,13 +9,33 @@ from scipy import integrate, stats
 from jl_attention_book import interpolation as page
 
 
-def test_rows_share_nothing_and_are_solved():
-    queries, norms, off = page.independent_rows(40, 3, 7, np.random.default_rng(0), others=5)
-    assert queries.shape == (40, 7)
-    assert off.shape == (40, 5)
+def test_rows_share_nothing_and_follow_student():
+    rng = np.random.default_rng(0)
+    queries, norms, off = page.independent_rows(4000, 3, 7, rng, others=5)
+    assert queries.shape == (4000, 7)
+    assert off.shape == (4000, 5)
     assert ((norms > 10 * np.sqrt(3)) & (norms < 12 * np.sqrt(3))).all()
-    # Each logit is one of a row's own: their spread is that of Student's law, not larger.
-    assert 0.2 < np.std(np.sqrt(5) * off / norms[:, None]) / np.sqrt(5 / 3) < 3
+    scaled = np.sqrt(5) * off[:, 2] / norms
+    assert stats.ks_1samp(scaled, stats.t(5).cdf).statistic < stats.kstwo.isf(1e-9, 4000)
+
+
+@pytest.mark.parametrize(("length", "dim"), [(12, 3), (30, 6), (40, 20)])
+@pytest.mark.parametrize("unit", [False, True])
+def test_the_worst_pair_is_that_of_all_pairs(length, dim, unit):
+    codes = np.random.default_rng(length).standard_normal((length, dim))
+    if unit:
+        codes /= np.linalg.norm(codes, axis=1, keepdims=True)
+    worst = -np.inf
+    for a, b in itertools.combinations(range(length), 2):
+        query = np.linalg.pinv(codes[[a, b]]) @ np.ones(2)
+        worst = max(worst, np.delete(codes @ query, [a, b]).max())
+    assert page.worst_pair(codes) == pytest.approx(worst, rel=1e-9)
+
+
+def test_seven_patterns_are_targets():
+    for name, target in page.seven_patterns().items():
+        assert target.shape == (1024, 1024), name
+        np.testing.assert_allclose(target.sum(axis=1), 1)
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_tables_for_people(target, tmp_path, capsys):
         "L = 32, k = 3, gamma = 5; at most 3 nonzeros in a column",
         "svd_projection",
         "m >= L = 32 is no gain",
-        "a theorem is proved, a law an exact distribution",
+        "a theorem is proved, a law an exact distribution; either fails 0.01 of the time",
         "~: a prediction",
         "wrote queries, keys to",
         "attention = softmax(queries keys^T) = softmax(Q K^T / sqrt(m))",

@@ -645,3 +645,15 @@ def test_real_arrays_keep_what_numpy_knows():
     swapped = real_array(half.astype(">f4"), "x")
     assert swapped.dtype == np.float32
     assert swapped.dtype.isnative
+
+
+def test_a_row_that_is_uniform_up_to_rounding_costs_nothing():
+    dense = jla.targets.causal_window(256, 2).toarray()
+    dense[100] = 1 / 256
+    dense[100, ::3] = np.nextafter(1 / 256, 1)
+    built = jla.construct(dense, total_variation=0.05, rng=0)
+    assert built.dim < 128
+    assert not built.queries[100].any()
+    assert built.meets(jla.measure(built, dense))
+    dense[100, 0] *= 1 + 1e-9  # that is not rounding
+    assert jla.construct(dense, total_variation=0.05, rng=0).dim == 256

@@ -148,13 +148,26 @@ def test_other_factorisations_are_factorisations(n, p, rank, seed):
 def test_noise_is_a_function_of_seed_value_and_place():
     machine, other = perturbed.Machine(1), perturbed.Machine(2)
     x = np.array([0.1, 0.1, 3.0, 0.0, np.inf])
-    once, again = machine.noise(x), machine.noise(x)
+    once, again = (machine.noise(x, np.abs(x)) for _ in range(2))
     np.testing.assert_array_equal(once, again)
-    assert once[0] != once[1] != x[0] != other.noise(x)[0]
+    assert once[0] != once[1] != x[0] != other.noise(x, 1.0)[0]
     np.testing.assert_array_equal(once[2:], x[2:])  # integers, zeros and infinities are exact
     np.testing.assert_allclose(once, x, rtol=1e-12)
-    assert isinstance(machine.noise(np.float64(0.1)), np.float64)
-    assert machine.noise(np.float32(0.1)).dtype == np.float32
+    assert isinstance(machine.noise(np.float64(0.1), 1.0), np.float64)
+    assert machine.noise(np.float32(0.1), 1.0).dtype == np.float32
+
+
+@given(n=st.integers(1, 50), seed=st.integers(0, 99))
+def test_noise_in_a_product_is_within_the_bound_of_every_order_of_adding(n, seed):
+    rng = np.random.default_rng(seed)
+    left, right = rng.standard_normal((3, n)), rng.standard_normal((n, 4))
+    # (n + 2) u of the terms' sizes: Higham 2002, section 3.1, and the rounding of the noise.
+    bound = (n + 2) * np.finfo(float).eps / 2 * (np.abs(left) @ np.abs(right))
+    off = perturbed.Machine(seed).product(left, right) - left @ right
+    assert (np.abs(off) <= bound).all()
+    assert n < 4 or np.abs(off).max() > 0.1 * bound.max()
+    counts = perturbed.Machine(seed).product(np.ones((2, n)), np.ones((n, 2)))
+    np.testing.assert_array_equal(counts, n)
 
 
 def test_the_table_goes_between_its_marks(tmp_path):

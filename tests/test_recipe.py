@@ -11,6 +11,9 @@ import jl_attention as jla
 from jl_attention import cli
 
 RECIPE = ROOT / "book/recipe.ipynb"
+EXTRAS = {"torch": "torch", "onnx": "onnxruntime", "glue": "myst_nb"}
+"""What a snippet with this word needs; it is passed over where that is not installed."""
+
 FENCE = re.compile(r"^```(python|console)\n(.*?)^```$", re.M | re.S)
 
 
@@ -45,7 +48,7 @@ def test_every_snippet_runs_in_order(path, tmp_path, monkeypatch, capsys):
                 assert cli.main(words) == cli.DONE, words
                 ran["console"] += 1
             continue
-        needs = [name for name in ("torch", "onnx") if re.search(rf"\b{name}\b", text)]
+        needs = [name for word, name in EXTRAS.items() if re.search(rf"\b{word}\b", text)]
         try:
             for name in needs:
                 __import__(name)

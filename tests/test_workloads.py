@@ -12,6 +12,7 @@ from scipy import optimize, sparse
 
 import jl_attention as jla
 from jl_attention import workloads as wl
+from jl_attention.blocks import Rope
 from jl_attention.workloads import certificate, geometry, scale, workload
 from jl_attention.workloads.formats import FORMATS, exact_formats, to_format
 
@@ -436,6 +437,16 @@ def test_tensors_have_batch_and_heads(small):
     assert tensors["Q"].shape == (1, 4, 512, 64)
     assert tensors["K"].shape == (1, 2, 512, 64)
     assert np.array_equal(tensors["Q"].float().numpy()[0], small.Q)
+
+
+@pytest.mark.parametrize("pairing", ["half", "neighbour"])
+def test_rotary_positions_give_the_heads_back(small, pairing):
+    rope = Rope(theta=100.0, pairing=pairing)
+    Q, K = small.before_rope(rope)
+    assert (Q.shape, K.shape) == (small.Q.shape, small.K.shape)
+    for before, after in ((Q[3], small.Q[3]), (K[1], small.K[1])):
+        assert np.abs(before - after).max() > 1
+        np.testing.assert_allclose(rope.rotate(before, np.arange(512)), after, atol=1e-9)
 
 
 def test_without_torch_the_error_names_the_extra(small, monkeypatch):

@@ -1,7 +1,7 @@
 """Sphinx extension: a proof of class ``dropdown`` folds under its title.
 
-sphinx-proof gives a proof no title, only the word in front of its text, and the script
-that folds boxes stops at the first one without a title. So give it one.
+sphinx-proof gives a proof no title, only the word in front of its text, and the
+script that folds boxes stops at the first one without a title. So give it one.
 """
 
 from docutils import nodes

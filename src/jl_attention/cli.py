@@ -33,6 +33,9 @@ LEAK = 0.01
 RATIO_ERROR = 0.1
 """What is asked of the methods that only approximate the ratios, where nothing is."""
 
+EXACT = 1e-9
+"""A ratio error below this is rounding, and its digits say nothing."""
+
 BITS = 16
 """Of a number of X in the lower bound that ``dim`` shows: half precision."""
 
@@ -193,7 +196,7 @@ def _dim_lines(result, about):
         rows.append(shown)
     yield _table(rows)
     eta = result["failure_prob"]
-    yield f"a theorem is proved, a law an exact distribution; both fail with probability {eta:g}"
+    yield f"a theorem is proved, a law an exact distribution; either fails {eta:g} of the time"
     yield "m: keys drawn one by one; build: keys drawn together, as build does; ~: a prediction"
     if not all(row["gains"] for row in required):
         yield (f"* m >= L = {about['length']} is no gain: an exact factorisation has m = L")
@@ -269,7 +272,7 @@ def _measured(built, target):
     names = ("total_variation", "ratio_error", "leak", "max_abs_logit", "logit_spread")
     result = {name: getattr(report, name) for name in names}
     shown = {name: f"{result[name]:.4g}" for name in names}
-    if report.ratio_error <= built.allowance:
+    if report.ratio_error <= max(built.allowance, EXACT):
         shown["ratio_error"] = "0 up to rounding"
     lines = [f"{name:16s}{text}" for name, text in shown.items()]
     asked = {"ratio_error": built.ratio_error, "leak": built.leak}
@@ -352,7 +355,7 @@ def _table(rows):
     header = {name: name.replace("_", " ") for name in rows[0]}
     cells = [
         {
-            name: f"{value:g}" if isinstance(value, float) else str(value)
+            name: f"{value:.3g}" if isinstance(value, float) else str(value)
             for name, value in r.items()
         }
         for r in rows

@@ -54,6 +54,11 @@ def max_logit(logit_scale, max_ratio):
     return logit_scale + np.log(max_ratio)
 
 
+def all_alike(smallest, largest):
+    """Return whether logits between these are equal up to the rounding of their logarithms."""
+    return largest - smallest <= 8 * np.finfo(float).eps * largest
+
+
 def logit_tolerance(ratio_error):
     """Return delta = log(1 + eps1)/2: |Lambda - B| <= delta on the support gives (P1).
 

@@ -5,9 +5,11 @@ import numpy as np
 from matplotlib.colors import LogNorm
 from scipy import optimize, sparse, stats
 
+from jl_attention import targets
 from jl_attention.logits import row_norms
 from jl_attention.methods import interpolating_queries
 
+from . import datasets
 from .figures import COLORS, SIZES, show_matrix
 
 # --- Simulations -----------------------------------------------------------------------------
@@ -64,6 +66,72 @@ def median_largest(k, m, length):
         return rows_hold(height, m - k + 1, length - k) ** length - 0.5
 
     return np.exp(optimize.brentq(excess, -4, 16))
+
+
+def worst_pair(codes):
+    """Return the largest logit off the support over tau, over all supports of two equal weights.
+
+    For each token j only pairs are tried that a bound of their weights leaves: exact, like a search
+    over all pairs.
+
+    Parameters
+    ----------
+    codes : ndarray, shape (L, m)
+
+    Returns
+    -------
+    float
+    """
+    gram = codes @ codes.T
+    squares = np.diag(gram)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # weights[a, b] is the weight of code a in the query for {a, b}, tau = 1
+        weights = (squares - gram) / (squares[:, None] * squares - gram**2)
+    np.fill_diagonal(weights, 0)  # a pair, not a token twice
+    heaviest, worst = np.maximum(weights.max(axis=1), 0), -np.inf
+    for j, products in enumerate(gram):
+        bound = heaviest * np.maximum(products, 0)  # of a token's part of the logit
+        bound[j] = 0
+        least = worst - bound.max()
+        some = np.nonzero(bound >= least if least > 0 else np.arange(len(gram)) != j)[0]
+        if len(some) > 1:
+            part = weights[np.ix_(some, some)] * products[some][:, None]
+            logits = part + part.T
+            np.fill_diagonal(logits, -np.inf)
+            worst = max(worst, logits.max())
+    return worst
+
+
+def seven_patterns(length=1024):
+    """Return the seven targets of chapter 8 by name.
+
+    A permutation within 64 tokens, a band, BigBird's window with global columns and random tokens,
+    blocks, vertical lines with slashes, a grid graph of 32 rows, and the four largest entries a row
+    of eight trained heads.
+    """
+    heads = [("story", 1, 4), ("story", 2, 0), ("code", 0, 1), ("biology", 4, 9)]
+    heads += [("biology", 1, 4), ("code", 2, 0), ("story", 0, 1), ("code", 4, 9)]
+    data = datasets.load_minilm()
+    real = [data.target(*head, row_nnz=4) for head in heads]
+    turns = [targets.permutation(64, rng=seed) for seed in range(length // 64)]
+    columns, ends = np.tile([0, 1], length), np.arange(length + 1) * 2
+    seen_by_all = sparse.csr_array((np.ones(2 * length), columns, ends), (length, length))
+    bird = targets.big_bird(length, 1, 0, 1, rng=3) + 0.3 * seen_by_all
+    node = np.arange(length).reshape(32, -1)
+    across = [node[:, :-1].ravel(), node[:, 1:].ravel()]
+    down = [node[:-1].ravel(), node[1:].ravel()]
+    edges = np.hstack([across, down])
+    grid = sparse.coo_array((np.ones(edges.shape[1]), edges), (length, length))
+    return {
+        "permutation": targets.check_target(sparse.block_diag(turns, format="csr")),
+        "band": targets.banded(length, 2, 4.0, rng=1),
+        "BigBird": targets.normalize_rows(bird),
+        "blocks": targets.block_diagonal(length, 4, 4.0, rng=1),
+        # With this seed both lines are among the tokens that the figure shows.
+        "lines and slashes": targets.vertical_slash(length, 2, 3, 4.0, rng=440),
+        "graph": targets.from_graph(grid + grid.T),
+        "real": targets.check_target(sparse.block_diag(real, format="csr")),
+    }
 
 
 # --- Chapter 7 -------------------------------------------------------------------------------
@@ -258,33 +326,23 @@ def before_and_after_codes(dims, before, after, asks, length, leak):
     ax.loglog(dims, after, "o", ms=4, color=COLORS["measured"])
     ax.axhline(leak, linestyle="--", color=COLORS["ink"], linewidth=1)
     ax.axvspan(length, 2 * length, color=COLORS["forbidden"], alpha=0.3, lw=0)
-    ax.annotate("$m \\geq L$", (length * 1.06, 80), color="#555555", fontsize=10)
-    for (name, m), height, color in zip(
-        asks.items(), (80, 15, 3), ("exact", "measured", "beyond"), strict=True
+    ax.annotate("$m \\geq L$", (length * 1.04, 80), color="#555555", fontsize=10)
+    for (name, m), height, color, side in zip(
+        asks.items(),
+        (80, 15, 3),
+        ("exact", "measured", "beyond"),
+        ("right", "left", "left"),
+        strict=True,
     ):
         ax.axvline(m, color=COLORS[color], linewidth=1.2)
-        place = {"fontsize": 10, "color": COLORS[color]}
-        ax.annotate(name, (m * 1.03, height), **place)
+        place = {"fontsize": 10, "color": COLORS[color], "ha": side}
+        ax.annotate(name, (m * (0.97 if side == "right" else 1.03), height), **place)
     ax.annotate("chosen before\nthe codes", (42, 1e-3), color=COLORS["exact"])
-    ax.annotate("chosen after", (43, 6), color=COLORS["measured"], ha="left")
-    ax.set(xlabel="dimension $m$", ylabel="leak", ylim=(1e-5, 300), xlim=(38, 1.25 * length))
+    ax.annotate("chosen after", (66, 9), color=COLORS["measured"])
+    ax.set(xlabel="dimension $m$", ylabel="leak", ylim=(1e-5, 300), xlim=(38, 1.5 * length))
     ticks = [50, 100, 200, 400, 800]
     ax.set_xticks(ticks, list(map(str, ticks)))
     ax.minorticks_off()
-    plt.show()
-
-
-def growing(head, moments):
-    """Draw the attention of a streaming head at several moments, in one frame."""
-    tokens = len(head)
-    _, axes = plt.subplots(1, len(moments), figsize=(6.4, 2.5))
-    for ax, now in zip(axes, moments, strict=True):
-        picture = np.full((tokens, tokens), np.nan)
-        for t in range(now):
-            picture[t, : t + 1] = head.attention(t)
-        show_matrix(ax, picture, title=f"{now} tokens", vmax=0.5)
-        edge = now - 0.5
-        ax.plot([-0.5, edge, edge], [edge, edge, -0.5], color=COLORS["ink"], linewidth=0.6)
     plt.show()
 
 
@@ -321,13 +379,15 @@ def scales(taus, found):
     _, axes = plt.subplots(1, 2, figsize=(6.4, 3.0), sharex=True)
     colors = {"bfloat16": "beyond", "float16": "measured", "float32": "exact"}
     for ax, key, label in zip(
-        axes, ("ratio", "leak"), ("worst ratio error", "leak, times its exact value"), strict=True
+        axes, ("ratio", "leak"), ("worst ratio error", "factor of the leak"), strict=True
     ):
         for name, color in colors.items():
             ax.loglog(taus, found[name][key], "o-", ms=4, color=COLORS[color])
         ax.set(xlabel=r"logit scale $\tau$", ylabel=label)
         ax.minorticks_off()
     for name, color in colors.items():
-        height = found[name]["ratio"][0] * 2.4
-        axes[0].annotate(name, (taus[0], height), color=COLORS[color], fontsize=10)
+        at = (taus[0], found[name]["ratio"][0])
+        offset = {"xytext": (0, 9), "textcoords": "offset points", "fontsize": 10}
+        axes[0].annotate(name, at, color=COLORS[color], **offset)
+    axes[1].set_yticks([1, 2, 4], ["1", "2", "4"])
     plt.show()

@@ -12,6 +12,7 @@ from itertools import product
 
 import numpy as np
 
+from jl_attention.blocks import Rope
 from jl_attention.workloads import make, score
 
 from .tables import write_table
@@ -75,8 +76,8 @@ def stock_layer(workload, values_rng=1):
     heads, kv_heads, dim = workload.heads, workload.kv_heads, workload.head_dim
     values = np.random.default_rng(values_rng).standard_normal((kv_heads, workload.length, dim))
     # The layer rotates queries and keys by their positions: the input holds them rotated back.
-    before = [unrotated(head) for head in (*workload.Q, *workload.K)]
-    X = np.hstack([*before, *values])
+    queries, keys = workload.before_rope(Rope(theta=ROPE_THETA))
+    X = np.hstack([*queries, *keys, *values])
     # One more coordinate makes all rows equally long, so that RMSNorm divides all by one number.
     lengths = (X**2).sum(axis=1)
     X = np.hstack([X, np.sqrt(lengths.max() - lengths)[:, None]])
@@ -102,25 +103,6 @@ def stock_layer(workload, values_rng=1):
         for name, start, stop in zip("qkv", ends[:-1], ends[1:], strict=True):
             getattr(attention, f"{name}_proj").weight.copy_(reader[start:stop])
     return model, torch.tensor(X[None], dtype=torch.float32)
-
-
-def unrotated(array):
-    """Return rows rotated back by their positions: RoPE with halves paired undoes it.
-
-    Parameters
-    ----------
-    array : ndarray, shape (L, m)
-
-    Returns
-    -------
-    ndarray of float64, shape (L, m)
-    """
-    length, dim = array.shape
-    frequency = ROPE_THETA ** (-np.arange(0, dim, 2) / dim)
-    angle = np.arange(length)[:, None] * frequency
-    first, second = np.split(array.astype(np.float64), 2, axis=1)
-    cos, sin = np.cos(angle), np.sin(angle)
-    return np.hstack([first * cos + second * sin, second * cos - first * sin])
 
 
 def kept_keys(press, model, inputs_embeds, workload):

@@ -231,7 +231,7 @@ def dimension_against_length(lengths, gaussian, orthogonal, rule):
     ax.loglog(lengths, rule, color=COLORS["ink"], ls=":", lw=1.2)
     ax.loglog(lengths, orthogonal, "o", color=COLORS["exact"], ms=4)
     ax.plot(lengths, lengths, color="#555555", lw=1)
-    ax.text(lengths[0], 1.15 * gaussian[0], "Gaussian", color=COLORS["theory"])
+    ax.text(lengths[0], 1.35 * gaussian[0], "Gaussian", color=COLORS["theory"])
     ax.text(lengths[1] * 1.15, 0.8 * orthogonal[1], "orthogonal", color=COLORS["exact"])
     ax.text(lengths[5], 1.35 * lengths[5], "$m = L$", color="#555555", ha="right")
     ax.set(xlabel="$L$", ylabel="$m$", ylim=(20, 2000))
@@ -271,7 +271,7 @@ def successes(dims, shares, draws, promised, length):
     ax.axvspan(length, right, color=COLORS["forbidden"], alpha=0.3, lw=0)
     ax.text(length * 1.05, 0.98, "$m \\geq L$", color="#555555", va="top")
     ax.set(xscale="log", xlabel="query dimension $m$", ylabel="share of successes")
-    ax.set(xlim=(dims[0] * 0.9, right), ylim=(-0.03, 1.03))
+    ax.set(xlim=(dims[0] * 0.7, right), ylim=(-0.03, 1.03))
     ticks = [200, 500, 1000, 2000]
     ax.set_xticks(ticks, [str(tick) for tick in ticks])
     ax.minorticks_off()
@@ -279,7 +279,9 @@ def successes(dims, shares, draws, promised, length):
 
 
 def target_beside_attention(target, attention, corner=40):
-    """Draw a corner of a target, of the attention matrix, and both rows' weights in order.
+    """Draw a corner of a target and of the attention matrix, and the mass of their largest entries.
+
+    Each corner has a colour scale of its own, whose end is in the title.
 
     Parameters
     ----------
@@ -288,8 +290,9 @@ def target_beside_attention(target, attention, corner=40):
     corner : int, optional
     """
     fig, axes = plt.subplots(1, 3, figsize=(6.4, 2.5), width_ratios=[1, 1, 1.25])
-    for ax, rows, title in ((axes[0], target, "target $A$"), (axes[1], attention, "attention $M$")):
-        show_matrix(ax, rows[:corner, :corner], title=title, vmax=0.5)
+    for ax, rows, name in ((axes[0], target, "$A$"), (axes[1], attention, "$M$")):
+        part = rows[:corner, :corner]
+        show_matrix(ax, part, title=f"{name}, up to {part.max():.1g}")
     for rows, color, label in ((target, "target", "$A$"), (attention, "measured", "$M$")):
         mass = np.cumsum(np.sort(rows, axis=1)[:, ::-1], axis=1).mean(axis=0)
         axes[2].semilogx(np.arange(1, len(mass) + 1), mass, color=COLORS[color])
@@ -374,9 +377,10 @@ def error_against_dim(dims, errors, tolerance, length):
         ax.loglog(dims, shown, "o-", ms=4, color=COLORS[color])
         last = np.nonzero(values > 0)[0][-1]
         ax.annotate(
-            kind, (dims[last], values[last]), xytext=(-6, -12), textcoords="offset points",
+            kind, (dims[last], values[last]), xytext=(-8, -16), textcoords="offset points",
             color=COLORS[color], ha="right",
         )  # fmt: skip
+    ax.set_ylim(bottom=0.6 * min(values[values > 0].min() for values in errors.values()))
     ax.axhline(tolerance, color=COLORS["theory"], lw=1.2)
     ax.text(dims[0], tolerance * 1.08, r"tolerance $\delta$", color=COLORS["theory"])
     ax.axvspan(length, 1.3 * dims[-1], color=COLORS["forbidden"], alpha=0.3, lw=0)
@@ -414,7 +418,7 @@ def lengths(L, curves, points):
     ax.set_xticks([100, 1000, 10_000])
     height = 0.0
     for value, label, color in sorted(labels):  # from below, far enough apart
-        height = max(value, 1.13 * height)
+        height = max(value, 1.2 * height)
         ax.text(L[-1] * 1.25, height, label, color=color, va="center", fontsize=9)
     show_vacuous(ax, L, label="$m \\geq L$")
     plt.show()
@@ -466,12 +470,14 @@ def scaling(sweeps, length):
             ax.loglog(sweep["x"], dims, color=COLORS[color])
             top = np.argmax(dims)
             side = "right" if top == np.argmax(sweep["x"]) else "left"
-            ax.text(sweep["x"][top], 1.12 * dims[top], name, color=COLORS[color], ha=side)
+            ax.text(sweep["x"][top], 1.15 * dims[top], name, color=COLORS[color], ha=side)
         for mark, dims in sweep["points"].items():
             face = None if mark == "o" else "none"
             ax.loglog(sweep["x"], dims, mark, color=COLORS["measured"], mfc=face, ms=5)
         ax.axhline(length, color=COLORS["ink"], lw=1, ls=":")
-        ax.set(xlabel=label, ylim=(200, None))
+        ax.set(xlabel=label)
+    highest = max(max(map(max, sweep["lines"].values())) for sweep in sweeps.values())
+    axes[0, 0].set_ylim(200, 2 * highest)
     axes[0, 0].text(1.0, 1.1 * length, "$m = L$")
     fig.get_layout_engine().set(wspace=0.08)
     for ax in axes[:, 0]:

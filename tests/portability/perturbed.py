@@ -7,11 +7,13 @@ own way. `install` decides them at random, so that whatever reaches an output is
 - `svd`, `eigh`, `qr` of NumPy and SciPy, and what they build on these (null spaces, ranks,
   pseudo-inverses, spectral norms): random signs, a random rotation inside every cluster of equal
   singular or eigenvalues, rounding in the values;
-- solutions (`solve`, `inv`, `lstsq`, `cholesky`, triangular solves, linear programs): rounding;
+- solutions (`solve`, `inv`, `lstsq`, `pinv`, `cholesky`): those of a system a few ulps away;
+  linear programs with their variables and constraints in another order;
 - sorts that do not promise an order among equal keys: a random order;
-- in the package, its tests and the notebooks' cells, by rewriting their syntax trees: noise of
-  1e-13 in the results of ``@``, `dot`, `einsum`, `sum`, `mean`, `norm` and of a few ulps in those
-  of `exp`, `log` and their like. Integers in floating point are left alone: adding them is exact.
+- in the package, its tests and the notebooks' cells, by rewriting their syntax trees: in the
+  results of ``@``, `dot`, `einsum`, `sum`, `mean`, `norm` the most that another order of adding can
+  do, and a few ulps in those of `exp`, `log` and their like. Integers in floating point are left
+  alone: adding them is exact.
 
 All of it is a function of the seed and of the numbers at hand. The same operation on the same
 numbers gives the same result twice, as it does on a real machine.
@@ -34,6 +36,7 @@ import zlib
 import numpy as np
 import scipy.linalg
 import scipy.optimize
+import scipy.sparse
 import scipy.sparse.linalg
 
 PACKAGES = ("jl_attention", "jl_attention_book")
@@ -43,7 +46,13 @@ PYTEST, IPYTHON = "_pytest.assertion.rewrite", "IPython.core.interactiveshell"
 """Where test modules and cells are compiled; they are rewritten too."""
 
 NOISE = 1e-13
-"""Relative noise in sums of products."""
+"""The largest relative noise in a sum; of n terms it is n/2 ulps of their sizes."""
+
+BACKWARD_ULPS = 2
+"""How far the entries are from the system that a solver has solved."""
+
+ELEMENTARY_ULPS = 4
+"""By how much two libraries' exponentials may differ."""
 
 EQUAL = 1e-12
 """Singular and eigenvalues this close, relative to the largest, share a subspace."""
@@ -74,12 +83,13 @@ NAME = "_another_machine"
 # --- Numbers -------------------------------------------------------------------------------------
 
 
-def uniform(seed, array):
-    """Return numbers in [-1, 1) that depend on the seed, on each entry and on its place."""
+def uniform(seed, array, by_place=True):
+    """Return numbers in [-1, 1) that depend on the seed, on each entry and maybe on its place."""
     bits = np.ascontiguousarray(array, dtype=np.float64).reshape(-1).view(np.uint64)
     with np.errstate(over="ignore"):
         # The finaliser of splitmix64 (Steele, Lea and Flood 2014).
-        place = np.arange(1, bits.size + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        place = np.arange(1, bits.size + 1, dtype=np.uint64) if by_place else np.uint64(1)
+        place = place * np.uint64(0x9E3779B97F4A7C15)
         z = bits ^ (place + np.uint64(seed))
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -99,63 +109,65 @@ class Machine:
     def __init__(self, seed, watch=False):
         self.seed, self.watching = seed, watch
 
-    def noise(self, result, relative=NOISE, terms=0.0):
-        """Return floating-point results with rounding of another order of operations.
+    def noise(self, result, size, ulps=None, by_place=True):
+        """Return results with errors of at most `ulps` units in the last place of `size`.
 
-        `terms` is the sum of the absolute values of what was added: where terms cancel, the error
-        is theirs. What was no sum of fractions, an integer, stays.
+        An integer is taken for the exact result of adding integers, and stays. Equal results have
+        other errors in other places, except those of a function of one number.
         """
         if self.watching or getattr(result, "dtype", np.dtype(int)).kind != "f":
             return result
         if hasattr(result, "tocsr") and hasattr(result, "data"):
             result = result.copy()
-            result.data = self.noise(result.data, relative)
+            result.data = self.noise(result.data, np.abs(result.data), ulps)
             return result
         array = np.asarray(result)
         if array.dtype.itemsize > 8:
             return result
         inexact = np.isfinite(array) & (array != np.rint(array))
         eps = float(np.finfo(array.dtype).eps)
+        most = max(NOISE, 4 * eps)
+        relative = most if ulps is None else min(most, ulps * eps)
         wide = np.where(inexact, array, 0).astype(np.float64)
-        size = max(relative, eps) * np.abs(wide) + 2 * eps * np.where(inexact, terms, 0)
-        noisy = np.where(inexact, wide + uniform(self.seed, wide) * size, array)
+        off = uniform(self.seed, wide, by_place) * relative * np.where(inexact, size, 0)
+        noisy = np.where(inexact, wide + off, array)
         return noisy.astype(array.dtype) if isinstance(result, np.ndarray) else type(result)(noisy)
 
     def product(self, left, right):
-        """Return a matrix product."""
+        """Return a matrix product: n terms are off by n/2 ulps at most, in whatever order."""
         result = left @ right
-        if not isinstance(result, np.ndarray | np.floating):
-            return self.noise(result)
-        return self.noise(result, terms=_dense(abs(left) @ abs(right)))
+        if getattr(result, "dtype", np.dtype(int)).kind != "f":
+            return result
+        ulps = np.shape(left)[-1] / 2
+        if not all(isinstance(a, np.ndarray) or scipy.sparse.issparse(a) for a in (left, right)):
+            return self.noise(result, np.abs(result), ulps)  # a linear map, a list
+        terms = abs(left) @ abs(right)
+        return self.noise(result, terms.toarray() if _is_sparser(terms, result) else terms, ulps)
 
-    def solution(self, result):
-        """Return the solution of a system: its error is that of its largest entry."""
-        if not isinstance(result, np.ndarray) or not result.size:
-            return self.noise(result)
-        axes = tuple(range(result.ndim))[-2:]
-        largest = np.abs(result).max(axis=axes, keepdims=True)
-        return self.noise(result, terms=np.where(np.isfinite(largest), largest, 0))
-
-    def rounding(self, result):
-        """Return the results of an elementary function, a few ulps off."""
-        return self.noise(result, 4 * np.finfo(float).eps)
+    def system(self, matrix):
+        """Return a matrix that is off by a few ulps: solvers are right about one such."""
+        array = np.asarray(matrix)
+        if array.dtype.kind != "f" or not array.size:
+            return matrix
+        return self.noise(array, np.abs(array), BACKWARD_ULPS)
 
     def called(self, function, *args, **kwargs):
-        """Call a function that adds, or an elementary one; sums of integers are exact."""
+        """Call a function that adds, or an elementary one."""
         result = function(*args, **kwargs)
         name, owner = getattr(function, "__name__", ""), getattr(function, "__self__", None)
         operand = owner if hasattr(owner, "dtype") else args[0] if args else 0.0
         if getattr(operand, "dtype", np.dtype(type(operand))).kind in "biu":
             return result
         if name not in SUMS:
-            return self.rounding(result)
-        terms = 0.0
+            return self.noise(result, np.abs(result), ELEMENTARY_ULPS, by_place=False)
+        size = np.abs(result)
+        ulps = max(2, np.size(operand) / max(1, np.size(result)) / 2)
         if name in ("sum", "mean") and isinstance(operand, np.ndarray):
             if operand is owner:
-                terms = getattr(abs(operand), name)(*args, **kwargs)
+                size = getattr(np.abs(operand), name)(*args, **kwargs)
             else:
-                terms = function(abs(operand), *args[1:], **kwargs)
-        return self.noise(result, terms=terms)
+                size = function(np.abs(operand), *args[1:], **kwargs)
+        return self.noise(result, size, ulps)
 
     def near(self, value, others, what):
         """Report a number whose neighbours read otherwise."""
@@ -214,15 +226,14 @@ def clusters(values):
 
 def values_off(rng, values):
     """Return singular or eigenvalues with rounding, in their order."""
-    eps = np.finfo(values.dtype).eps
-    off = rng.uniform(-1, 1, values.shape) * max(NOISE, eps) * np.abs(values)
-    off += rng.uniform(-0.5, 0.5, values.shape) * eps * np.abs(values).max(initial=0)
-    return (values + off).astype(values.dtype)
+    eps, largest = np.finfo(values.dtype).eps, np.abs(values).max(axis=-1, keepdims=True)
+    ulps = np.where(np.abs(values) > EQUAL * largest, 4, 0.5)  # rounding leaves a zero small
+    return (values + rng.uniform(-1, 1, values.shape) * ulps * eps * largest).astype(values.dtype)
 
 
 def singular_values(rng, values):
     """Return singular values with rounding, falling."""
-    return -np.sort(-np.abs(values_off(rng, values)))
+    return -np.sort(-np.abs(values_off(rng, values)), axis=-1)
 
 
 def other_svd(rng, U, sigma, Vt):
@@ -342,23 +353,17 @@ def replacements(machine):
 
         return wrapper
 
-    def solution(solve):
+    def solution(solve):  # of a system next to the one at hand
         @functools.wraps(solve)
-        def wrapper(*args, **kwargs):
-            found = solve(*args, **kwargs)
-            if isinstance(found, tuple):
-                return (machine.solution(found[0]), *found[1:])
-            return machine.solution(found)
+        def wrapper(a, *args, **kwargs):
+            return solve(machine.system(a), *args, **kwargs)
 
         return wrapper
 
-    def factor(cholesky):  # its error is one of the matrix: a relative one of a few ulps
-        @functools.wraps(cholesky)
-        def wrapper(*args, **kwargs):
-            found = cholesky(*args, **kwargs)
-            if isinstance(found, tuple):
-                return (machine.rounding(found[0]), *found[1:])
-            return machine.rounding(found)
+    def solution_by_factor(solve):
+        @functools.wraps(solve)
+        def wrapper(factor, *args, **kwargs):
+            return solve((machine.system(factor[0]), factor[1]), *args, **kwargs)
 
         return wrapper
 
@@ -383,8 +388,7 @@ def replacements(machine):
             if found.x is not None:
                 back = np.empty(len(c))
                 back[order] = found.x
-                found.x = machine.noise(back)
-                found.fun = float(machine.noise(np.float64(found.fun)))
+                found.x = back
             return found
 
         return wrapper
@@ -416,9 +420,9 @@ def replacements(machine):
         yield module, "qr", qr
         for name in ("solve", "inv", "lstsq", "pinv", "svdvals", "eigvalsh", "solve_triangular"):
             yield module, name, solution
-        for name in ("cholesky", "cho_factor"):
-            yield module, name, factor
-    yield scipy.linalg, "cho_solve", solution
+        yield module, "cholesky", solution
+        yield module, "cho_factor", solution
+    yield scipy.linalg, "cho_solve", solution_by_factor
     yield scipy.optimize, "nnls", solution
     yield scipy.optimize, "linprog", program
     yield scipy.sparse.linalg, "spsolve", solution
@@ -426,8 +430,8 @@ def replacements(machine):
     yield np, "argpartition", partition
 
 
-def _dense(array):
-    return array.toarray() if hasattr(array, "toarray") else array
+def _is_sparser(one, other):
+    return scipy.sparse.issparse(one) and not scipy.sparse.issparse(other)
 
 
 def _in_any_order(seed, find, array, axis):

@@ -12,7 +12,13 @@ import numpy as np
 
 from .. import codes
 from ..errors import ParameterError, check_choice, check_real
-from ..logits import interpolation_scale, off_support_tolerance, row_norms, target_logits
+from ..logits import (
+    all_alike,
+    interpolation_scale,
+    off_support_tolerance,
+    row_norms,
+    target_logits,
+)
 from ..targets import row_counts
 from ..theory import frames
 from ..theory.search import doubling_search
@@ -137,4 +143,5 @@ def _uniform(B):
     """Return which rows want the same logit at every token: they take the zero query."""
     start = B.indptr[:-1]
     full = np.diff(B.indptr) == B.shape[1]
-    return full & (np.minimum.reduceat(B.data, start) == np.maximum.reduceat(B.data, start))
+    smallest, largest = np.minimum.reduceat(B.data, start), np.maximum.reduceat(B.data, start)
+    return full & all_alike(smallest, largest)

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..engine import run, support_blocks
 from ..errors import ConstructionError
+from ..logits import all_alike
 
 MAX_CONDITION = 1e12
 """Largest accepted condition number of a Gram matrix; beyond it few digits of a query are left."""
@@ -64,7 +65,7 @@ def _solve_block(keys, block):
     queries = np.zeros((len(block.rows), keys.shape[1]), dtype=keys.dtype)
     uniform = np.zeros(len(block.rows), dtype=bool)
     if block.columns.shape[1] == len(keys):
-        uniform = block.values.min(axis=1) == block.values.max(axis=1)
+        uniform = all_alike(block.values.min(axis=1), block.values.max(axis=1))
     some = np.nonzero(~uniform)[0]
     if len(some):
         queries[some] = least_norm_queries(

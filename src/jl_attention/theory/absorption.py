@@ -14,7 +14,7 @@ bounds rows with fewer tokens. With unequal weights a row that is feasible for e
 feasible (add a long query of the equal kind), so there p is an upper bound; it is the exact law in
 the limit of a large gap.
 
-The law is that of Affentranger and Schneider (1992) for projected polytopes, in the form of
+The law is that of Affentranger and Schneider for projected polytopes, in the form of
 Kabluchko and Zaporozhets, *Absorption probabilities for Gaussian polytopes* (arXiv 1704.04968).
 
 Unit codes have the directions of Gaussian ones, but not their law: for them p is not exact.

@@ -4,7 +4,7 @@ Lengths come in units of the gap: R/Delta is the longest query times the longest
 between the logits on the support and off it, Delta = log(1/eps2).
 
 - `gordon_margin`, `predicted_scale_ratio`: the margin that random codes leave, by the Gaussian
-  comparison of Gordon (1988) made sharp by Thrampoulidis, Oymak and Hassibi (2015). **A
+  comparison of Gordon, made sharp by Thrampoulidis, Oymak and Hassibi. **A
   prediction**: the comparison is a limit theorem, read here at finite sizes.
 - `simplex_scale_ratio`: keys that serve every support of k tokens.
 - `spectral_scale_ratio`: one pattern, by the norm of A - J/L.

@@ -107,6 +107,25 @@ class Workload:
         """Return rows of the attention matrix that Q and K have, shape (n, L); see `logits`."""
         return softmax(self.logits(head, rows), axis=1)
 
+    def before_rope(self, rope):
+        """Return Q and K as a layer holds them before it rotates them by their positions.
+
+        Parameters
+        ----------
+        rope : blocks.Rope
+            ``rope.rotate`` of each head gives them back, up to rounding.
+
+        Returns
+        -------
+        Q : ndarray of float64, shape (H, L, m)
+        K : ndarray of float64, shape (KV, L, m)
+        """
+        positions = np.arange(self.length)
+        return tuple(
+            np.stack([rope.unrotate(head.astype(np.float64), positions) for head in heads])
+            for heads in (self.Q, self.K)
+        )
+
     def certify(self, number_format="float32", progress=None):
         """Measure every row again, and return the certificate.
 
