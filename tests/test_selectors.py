@@ -169,7 +169,7 @@ def test_tova_by_hand():
 
 def test_snapkv_by_hand():
     # The last query's weights are largest at token 2; a mean of 3 also lifts its neighbours.
-    Q, K = one_coordinate([1, 0, 6, 0, 0, 1, 0, 0])
+    Q, K = one_coordinate([2, 0, 6, 0, 0, 1, 0, 0])
     selection = selectors.snapkv(Q, K, budget=4, last=1, kernel=3)
     assert kept(selection, 7) == [1, 2, 3, 7]
     assert kept(selection, 4) == [1, 2, 3]

@@ -112,13 +112,14 @@ def least_norm_queries(codes, values, rows):
     try:
         inverse_factor = np.linalg.inv(np.linalg.cholesky(gram))
     except np.linalg.LinAlgError:
-        raise _nearly_dependent(gram, np.linalg.cond(gram), rows) from None
+        raise _nearly_dependent(gram, np.linalg.cond(gram) > MAX_CONDITION, rows) from None
     # tr(G) tr(G^-1) is at least the condition number of G and at most s^2 times it.
     condition = np.trace(gram, axis1=1, axis2=2) * (inverse_factor**2).sum(axis=(1, 2))
     doubtful = np.nonzero(~(condition <= MAX_CONDITION))[0]
     condition[doubtful] = np.linalg.cond(gram[doubtful])
-    if not (condition <= MAX_CONDITION).all():
-        raise _nearly_dependent(gram, condition, rows)
+    refused = ~(condition <= MAX_CONDITION)
+    if refused.any():
+        raise _nearly_dependent(gram, refused, rows)
     values, transposed = values[:, :, None], codes.transpose(0, 2, 1)
 
     def solve(values):
@@ -129,18 +130,27 @@ def least_norm_queries(codes, values, rows):
     queries = queries.astype(dtype)
     residual = np.abs(codes @ queries - values).max(axis=(1, 2))
     residual /= np.linalg.norm(values, axis=(1, 2))
-    if not (residual <= np.sqrt(np.finfo(dtype).eps)).all():
-        missed = f"its query in {dtype} misses its logits by {residual.max():.1e} of their norm"
-        raise _nearly_dependent(gram, residual, rows, missed)
+    tolerance = np.sqrt(np.finfo(dtype).eps)
+    refused = ~(residual <= tolerance)
+    if refused.any():
+        missed = (
+            f", and its query in {dtype} misses its logits by over {tolerance:.0e} of their norm"
+        )
+        raise _nearly_dependent(gram, refused, rows, missed)
     return queries[:, :, 0]
 
 
-def _nearly_dependent(gram, badness, rows, reason=None):
-    """Return the error for the row whose `badness` is largest."""
-    at = int(np.argmax(badness))
+def _nearly_dependent(gram, refused, rows, reason=""):
+    """Return the error for the first row that is refused.
+
+    A condition number is known to about its own share of the machine epsilon: beyond the largest
+    accepted one, its digits are another machine's.
+    """
+    at = int(np.argmax(refused))
     condition = np.linalg.cond(gram[at])
-    shown = f"{condition:.2e}" if condition < 1e15 else "beyond 1e+15"
+    known = condition <= MAX_CONDITION
+    shown = f"{condition:.0e}" if known else f"beyond {MAX_CONDITION:.0e}"
     return ConstructionError(
         f"row {rows[at]}: the codes of its support are nearly linearly dependent: condition "
-        f"number {shown} of their Gram matrix, {reason or f'more than {MAX_CONDITION:.0e}'}"
+        f"number {shown} of their Gram matrix{reason}"
     )
