@@ -136,9 +136,12 @@ class Machine:
         result = left @ right
         if getattr(result, "dtype", np.dtype(int)).kind != "f":
             return result
-        ulps = np.shape(left)[-1] / 2
         if not all(isinstance(a, np.ndarray) or _is_sparse(a) for a in (left, right)):
-            return self.noise(result, np.abs(result), ulps)  # a linear map, a list
+            return self.noise(result, np.abs(result), np.shape(left)[-1] / 2)  # a map, a list
+        ulps = np.shape(left)[-1] / 2
+        for factor, axis in ((left, -1), (right, -2 if right.ndim > 1 else -1)):
+            if isinstance(factor, np.ndarray) and factor.size:  # adding a zero is exact
+                ulps = min(ulps, np.count_nonzero(factor, axis=axis).max() / 2)
         terms = abs(left) @ abs(right)
         if _is_sparse(terms) and not _is_sparse(result):
             terms = terms.toarray()
