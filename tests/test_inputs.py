@@ -442,6 +442,7 @@ def test_rows_are_receivers():
     ("call", "message"),
     [
         (lambda: targets.from_edges([[0, 1, 7], [1, 0, 1]], 3), r"edge 2: \[7, 1\] is not between"),
+        (lambda: targets.from_edges([[0, 1, 3], [1, 0, 1]], 3), r"edge 2: \[3, 1\] is not between"),
         (lambda: targets.from_edges([[0, 1], [1, -1]]), r"edge 1: \[1, -1\] is not between"),
         (lambda: targets.from_edges([[0.0, 1.0], [1, 0]]), "not node numbers"),
         (lambda: targets.from_edges([[0, 1], [1, 2], [2, 0]]), "transpose it"),
