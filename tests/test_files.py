@@ -553,9 +553,9 @@ def tampered(**changes):
 
 
 def nudged(array, by):
-    """Return an array with one entry in a middle row changed by a relative amount."""
+    """Return an array with the largest entry of a middle row changed by a relative amount."""
     array = array.copy()
-    array[5, 1] = array[5, 1] * (1 + by) if array[5, 1] else by
+    array[5, np.abs(array[5]).argmax()] *= 1 + by
     return array
 
 
@@ -581,7 +581,7 @@ def spoilt(array, row, value):
         ({"Q": BUILT.Q[1:]}, "Q of shape"),
         ({"Q": BUILT.K}, "Q does not belong"),
         ({"W_Q": BUILT.W_K}, "W_Q does not belong"),
-        ({"W_K": nudged(BUILT.W_K, 1e-12)}, "W_K does not belong"),
+        ({"W_Q": nudged(BUILT.W_Q, 1e-12)}, "W_Q does not belong"),
         ({"X": nudged(BUILT.X, 1e-12)}, "X does not belong"),
         ({"Q": nudged(BUILT.Q, 1e-12)}, "Q does not belong"),
         ({"K": nudged(BUILT.K, 1e-12)}, "K does not belong"),

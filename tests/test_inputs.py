@@ -237,6 +237,19 @@ def test_parallel_entries_of_a_sparse_tensor():
     )
 
 
+def test_keys_and_logits_may_be_tensors():
+    torch = pytest.importorskip("torch")
+    keys = torch.randn(4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    built = jla.construct(SMALL, keys=keys.requires_grad_())
+    assert np.array_equal(built.keys, keys.detach().numpy())
+    logits = torch.tensor(built.logits()).requires_grad_()
+    assert jla.measure(logits, SMALL).leak == jla.measure(built.logits(), SMALL).leak
+    with pytest.raises(jla.ParameterError, match="keys"):
+        jla.construct(SMALL, keys=keys.to("meta"))
+    with pytest.raises(jla.ParameterError, match="attention, not logits"):
+        jla.measure(torch.softmax(logits, 1), SMALL)
+
+
 def test_attention_of_a_model_of_torch():
     torch = pytest.importorskip("torch")
     heads = torch.stack([torch.eye(4, dtype=torch.float64), torch.tensor(SMALL)])[None]
@@ -442,6 +455,7 @@ def test_rows_are_receivers():
     ("call", "message"),
     [
         (lambda: targets.from_edges([[0, 1, 7], [1, 0, 1]], 3), r"edge 2: \[7, 1\] is not between"),
+        (lambda: targets.from_edges([[0, 1, 3], [1, 0, 1]], 3), r"edge 2: \[3, 1\] is not between"),
         (lambda: targets.from_edges([[0, 1], [1, -1]]), r"edge 1: \[1, -1\] is not between"),
         (lambda: targets.from_edges([[0.0, 1.0], [1, 0]]), "not node numbers"),
         (lambda: targets.from_edges([[0, 1], [1, 2], [2, 0]]), "transpose it"),

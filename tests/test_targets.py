@@ -380,3 +380,17 @@ def test_index_arrays_that_lead_out_of_bounds_are_refused(form, name, value):
     getattr(matrix, name)[2] = value
     with pytest.raises(jla.TargetError, match="index arrays"):
         jla.check_target(matrix)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("value", [4, -1, 2**40])
+def test_triples_that_lead_out_of_bounds_are_refused(axis, value):
+    matrix = sparse.eye_array(4, format="coo", dtype=float)
+    coords = [index.astype(np.int64) for index in matrix.coords]
+    coords[axis][2] = value
+    matrix.coords = tuple(coords)
+    with pytest.raises(jla.TargetError, match="an index is outside the matrix"):
+        check_target(matrix)
+    matrix.coords = tuple(index[:3] for index in sparse.eye_array(4, format="coo").coords)
+    with pytest.raises(jla.TargetError, match="not as long as its data"):
+        check_target(matrix)

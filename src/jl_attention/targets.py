@@ -452,9 +452,11 @@ def from_mask(mask, convention="keep", *, head=None, self_loops=False, padding=N
         weights = real_csr(weights, name)
         _check_binary(weights, convention, name)
         weights.sum_duplicates()
-        weights.data = (weights.data != 0).astype(np.float64)
+        weights.data = np.minimum(weights.data, 1.0)
         if convention == "masked":
-            weights = 1 - weights.toarray()
+            through = np.ones(weights.shape, dtype=bool)
+            through[weights.nonzero()] = False
+            weights = through
     weights = _looped(real_csr(weights, name), self_loops)
     return normalize_rows(weights, padding=padding, name=name)
 

@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from ..errors import ParameterError, check_choice, check_int
+from ..interop.arrays import real_array
 
 DOUBLE = np.dtype(np.float64)
 
@@ -241,7 +242,7 @@ class GivenCodes(Codes):
     """Codes that somebody else made, as an array of shape (L, m)."""
 
     def __init__(self, array):
-        array = np.asarray(array)
+        array = real_array(array, "keys", ParameterError)
         if array.dtype not in (np.float64, np.float32) or array.ndim != 2 or 0 in array.shape:
             raise ParameterError(
                 f"keys of shape {array.shape} and dtype {array.dtype}: expected (L, m) of float64 "

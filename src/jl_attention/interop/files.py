@@ -162,7 +162,7 @@ def read_matrix(path, *, max_bytes=MAX_BYTES, array=None):
 
 
 def _read_npy(content, max_bytes, array):
-    return read_npy(io.BytesIO(content), len(content))
+    return read_npy(io.BytesIO(content))
 
 
 def _read_mtx(content, max_bytes, array):

@@ -42,6 +42,7 @@ def _tables():
 
 
 _KINDS, _MARKS = _tables()
+_TO_CLEAN = (b"%", b"\t", b"+", b"d", b"D")
 
 
 class Header(NamedTuple):
@@ -98,8 +99,12 @@ def read_matrix_market(content, check_extent):
         content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     header, start = _read_header(content)
     check_extent(header.shape, 2 * header.announced)
-    numbers = _cleaned(content[start:])
-    _check_numbers(numbers, header, content, start)
+    numbers = content[start:].strip(b" \n") + b"\n"
+    marks = _marks(numbers)
+    if b"!" in marks or any(letter in numbers for letter in _TO_CLEAN):
+        numbers = _cleaned(numbers)
+        marks = _marks(numbers)
+    _check_numbers(numbers, marks, header, content, start)
     try:
         rows, columns, values = _parse(numbers, header)
     except (ValueError, OverflowError) as error:
@@ -168,10 +173,14 @@ def _cleaned(body):
     return body + b"\n" if body else b""
 
 
-def _check_numbers(numbers, header, content, start):
-    """Refuse anything but lines of numbers, as many as announced."""
+def _marks(numbers):
+    """Return a letter for each two bytes side by side, see `_tables`; a line begins the first."""
     kinds = np.frombuffer((b"\n" + numbers).translate(_KINDS), dtype=np.uint8)
-    marks = (8 * kinds[:-1] + kinds[1:]).tobytes().translate(_MARKS)
+    return (8 * kinds[:-1] + kinds[1:]).tobytes().translate(_MARKS)
+
+
+def _check_numbers(numbers, marks, header, content, start):
+    """Refuse anything but lines of numbers, as many as announced."""
     lines = marks.count(b"l")
     words = lines + marks.count(b"w")
     if lines != header.announced:
