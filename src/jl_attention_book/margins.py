@@ -115,19 +115,19 @@ def frontier(points, predicted, dims, necessary, length):
     for name, marks in points.items():
         line = "--o" if name == "interpolation" else "o"
         ax.plot(*np.array(marks).T, line, color=COLORS[colors[name]], ms=6, lw=1)
-    ax.text(14, 90, "interpolation (T3)", color=COLORS["theory"])
+    ax.text(12, 90, "interpolation (T3)", color=COLORS["theory"])
     ax.text(10, 17, "max margin (T9)", color=COLORS["measured"])
     ax.text(10, 12.5, "its prediction", color=COLORS["exact"])
-    ax.text(2e4, 4.8, "moment curve (T5)", color=COLORS["beyond"])
+    ax.text(1.2e3, 4.9, "moment curve (T5)", color=COLORS["beyond"])
     ax.text(30, 2.0, "not for every target", color="#555555")
     ax.axhline(length, color=COLORS["ink"], lw=1, ls=":")
-    ax.text(1.2e5, length * 0.8, "$m = L$", va="top")
+    ax.text(1e4, length * 0.8, "$m = L$", va="top")
     ax.set(
         xlabel=r"size of the logits of the median row, over $\Delta$",
         ylabel="query dimension $m$",
         xscale="log",
         yscale="log",
-        xlim=(1, 1e8),
+        xlim=(1, 1e5),
         ylim=(1, 400),
     )
     plt.show()
