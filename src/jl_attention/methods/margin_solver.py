@@ -113,7 +113,7 @@ class ConvexCombination:
     @property
     def least_length(self):
         """No query is shorter than this."""
-        return self.contradiction / self.distance if self.distance > 0 else np.inf
+        return float(self.contradiction / self.distance) if self.distance > 0 else np.inf
 
 
 @dataclass(frozen=True, eq=False)
