@@ -445,6 +445,7 @@ def test_results_are_read_only():
         ({"keys": np.ones(3)}, "expected \\(L, m\\)"),
         ({"keys": np.full((4, 2), np.nan)}, "keys: every entry must be finite"),
         ({"keys": np.ones((5, 2))}, "expected \\(n, L\\) and \\(L, m\\)"),
+        ({"target_logits": np.ones((2, 4))}, "expected a CSR array"),
         ({"gap": 0.0}, "gap=0.0: must be greater than 0"),
         ({"visible": [1, 4]}, "visible: row 0: token 1 of its support"),
         ({"visible": [4]}, "expected \\(2,\\)"),

@@ -115,20 +115,19 @@ def frontier(points, predicted, dims, necessary, length):
     for name, marks in points.items():
         line = "--o" if name == "interpolation" else "o"
         ax.plot(*np.array(marks).T, line, color=COLORS[colors[name]], ms=6, lw=1)
-    ax.text(14, 90, "interpolation (T3)", color=COLORS["theory"])
-    ax.text(1.1, 20, "max margin (T9):", color=COLORS["measured"])
-    ax.text(1.1, 15.5, "points, and the", color=COLORS["measured"])
-    ax.text(1.1, 12, "prediction", color=COLORS["exact"])
-    ax.text(4e4, 4.8, "moment curve (T5)", color=COLORS["beyond"])
+    ax.text(12, 90, "interpolation (T3)", color=COLORS["theory"])
+    ax.text(10, 17, "max margin (T9)", color=COLORS["measured"])
+    ax.text(10, 12.5, "its prediction", color=COLORS["exact"])
+    ax.text(1.2e3, 4.9, "moment curve (T5)", color=COLORS["beyond"])
     ax.text(30, 2.0, "not for every target", color="#555555")
     ax.axhline(length, color=COLORS["ink"], lw=1, ls=":")
-    ax.text(1.2e5, length * 0.8, "$m = L$", va="top")
+    ax.text(1e4, length * 0.8, "$m = L$", va="top")
     ax.set(
         xlabel=r"size of the logits of the median row, over $\Delta$",
         ylabel="query dimension $m$",
         xscale="log",
         yscale="log",
-        xlim=(1, 1e8),
+        xlim=(1, 1e5),
         ylim=(1, 400),
     )
     plt.show()
@@ -252,7 +251,7 @@ def transition(dims, shares, grid, law):
         ax.plot(grid, law[length], "-", color=COLORS[color], lw=1.4)
         ax.plot(dims, share, "o", color=COLORS[color], ms=5)
         half = np.interp(0.5, law[length], grid)
-        ax.text(half - 0.8, 0.53, f"$L = {length}$", color=COLORS[color], ha="right")
+        ax.text(half, 1.06, f"$L = {length}$", color=COLORS[color], ha="center")
     ax.set(xlabel="query dimension $m$", ylabel="share of supports with a query")
-    ax.set(ylim=(-0.03, 1.05), xlim=(grid[0], grid[-1]))
+    ax.set(ylim=(-0.03, 1.18), xlim=(grid[0], grid[-1]), yticks=np.linspace(0, 1, 6))
     plt.show()

@@ -28,7 +28,7 @@ from .least_distance import (
 BAD = 0.5
 """Candidates violated by this share of the largest violation are looked at first from then on."""
 
-ENOUGH = 0.25
+ENOUGH = 0.01
 """Share of ||v||^2 left in ||z||^2 below which z is made orthogonal once more."""
 
 

@@ -4,8 +4,8 @@ Row i asks for the least-norm q with
 
     <q, c_j - c_s> = b_j - b_s for j in S_i,    <q, c_s - c_j0> >= Delta for j0 not in S_i,
 
-s the entry of S_i with the smallest b. There is at most one such q, and there is none if and only
-if some point lies both in the hull of the other codes and in the affine hull of the support's,
+s the entry of S_i with the smallest b. There is at most one, and there is none if and only if some
+point lies both in the hull of the other codes and in the affine hull of the support's,
 
     sum_j0 u_j0 c_j0 = sum_j a_j c_j,   u >= 0,   sum u = sum a = 1,
 
@@ -17,11 +17,13 @@ differ by a vector of length rho, they still prove that every query is at least
 
 long. A row is called infeasible with such a certificate, of `LONGEST` gaps or more; found, with a
 query that was checked against all keys and satisfies the conditions of Karush, Kuhn and Tucker; or
-else unresolved.
+else unresolved. "Checked" means that every constraint holds to 1e-10 gaps and what rounding adds
+for a query of this length, which is less until it is some 10^4 gaps long.
 
-Few of the constraints are active. So the problem is solved on candidates, checked on all tokens,
-and solved again with the violators, until there are none; the first candidates are the tokens of
-the largest logits under the interpolating query. The answer depends on none of this.
+Few of the constraints are active. Two methods look for them, starting from the tokens of the
+largest logits under the interpolating query: many exchanges at once, on all tokens, which settle
+most rows; then one token at a time, on candidates (`least_distance`), which settles the others or
+ends in the certificate. The answer depends on none of this.
 """
 
 from collections.abc import Mapping
@@ -152,8 +154,9 @@ def shortest_queries(
 ):
     """Return the shortest query of every row, or why there is none (Theorem T9).
 
-    Costs O(n L m) for the products with the keys, a few times over, and O(m^2) for each of some
-    2m steps a row; memory for a block of rows.
+    Costs some ten products of n queries with all keys, O(n L m) each, and as many linear systems of
+    fewer than m unknowns a row; near the threshold some 2m steps of O(m^2) instead. Memory for a
+    block of rows.
 
     Parameters
     ----------
@@ -180,6 +183,8 @@ def shortest_queries(
     ParameterError
         The shapes do not fit together, an entry is not finite, a row is empty, or its support is
         not visible.
+    MissingExtraError
+        numba is not installed.
 
     References
     ----------
@@ -236,10 +241,12 @@ def shortest_queries(
 
 def _checked(target_logits, keys, gap, visible):
     """Return keys as float64, the gap, and visible as an array, or raise `ParameterError`."""
+    if getattr(target_logits, "format", None) != "csr":
+        raise ParameterError("target logits: expected a CSR array, as target_logits returns it")
     keys = check_array("keys", keys)
     if keys.ndim != 2 or keys.shape[1] == 0:
         raise ParameterError(f"keys of shape {keys.shape}: expected (L, m)")
-    if target_logits.ndim != 2 or target_logits.shape[1] != len(keys):
+    if target_logits.shape[1] != len(keys):
         raise ParameterError(
             f"target logits of shape {target_logits.shape} and keys of shape {keys.shape}: "
             "expected (n, L) and (L, m)"
