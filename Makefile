@@ -64,7 +64,7 @@ portability: $(READY)  ## run tests and notebooks as other machines would; MACHI
 	$(BIN)/python tests/portability/run.py $(MACHINES)
 
 browser: $(READY)  ## look at every built page with Chromium
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/browser
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/browser $(BROWSER_OPTIONS)
 
 pdf: book  ## print every page, and the whole book, with Chromium
 	$(BIN)/python tests/print_book.py _build/html _build/pdf

@@ -1,5 +1,7 @@
 """The shortest query with exact ratios and a given gap, or the proof that there is none."""
 
+import importlib.util
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -310,6 +312,14 @@ def test_nothing_to_separate():
     assert not alone.queries.any()
 
 
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_nothing_to_separate_one_by_one(monkeypatch, backend):
+    monkeypatch.setattr(margin_solver, "require", lambda *_: None)
+    monkeypatch.setattr(margin_solver, "EXCHANGES", 0)
+    result = shortest_queries(rows_of([[0, 1]], 2), unit_codes(2, 3, 0), backend=backend)
+    assert not result.queries.any()
+
+
 def test_ratios_out_of_reach_have_a_certificate_without_competitors():
     keys = np.array([[1.0, 0], [2.0, 0], [3.0, 0], [0, 1.0]])  # the second is the others' mean
     values = np.array([1.0, 2.0, 1.0])
@@ -389,18 +399,33 @@ def test_blocks_do_not_matter():
     np.testing.assert_allclose(one.queries, many.queries, rtol=1e-8, atol=1e-9)
 
 
-def test_compiled_steps_agree():
-    pytest.importorskip("numba")
-    B = jla.logits.target_logits(jla.targets.row_sparse(400, 3, 2.0, rng=0), 4.0)[:40]
-    keys = unit_codes(400, 18, 0)
+@pytest.mark.parametrize("dim", [6, 12])
+def test_the_other_factorisation_agrees(monkeypatch, dim):
+    # Plain Python where numba is not installed.
+    monkeypatch.setattr(margin_solver, "require", lambda *_: None)
+    rows, length = (40, 400) if importlib.util.find_spec("numba") else (12, 60)
+    B = jla.logits.target_logits(jla.targets.row_sparse(length, 3, 2.0, rng=0), 4.0)[:rows]
+    keys = unit_codes(length, dim, 0)
+    keys[7] = keys[8]  # ties
     plain, compiled = shortest_queries(B, keys), shortest_queries(B, keys, backend="numba")
-    assert min(len(plain.found), len(plain.infeasible)) > 3
     np.testing.assert_array_equal(plain.infeasible, compiled.infeasible)
+    np.testing.assert_array_equal(plain.found, compiled.found)
     np.testing.assert_allclose(
         np.linalg.norm(plain.queries[plain.found], axis=1),
         np.linalg.norm(compiled.queries[plain.found], axis=1),
         rtol=1e-9,
     )
+    for row, certificate in compiled.certificates.items():
+        support = B.indices[B.indptr[row] : B.indptr[row + 1]]
+        values = B.data[B.indptr[row] : B.indptr[row + 1]]
+        assert_proves(certificate, keys, support, values, B.data.min())
+
+
+def test_a_missing_extra_is_named():
+    if importlib.util.find_spec("numba"):
+        pytest.skip("numba is installed")
+    with pytest.raises(jla.errors.MissingExtraError, match=r"jl-attention\[numba\]"):
+        shortest_queries(rows_of([[0]], 5), unit_codes(5, 4, 0), backend="numba")
 
 
 def test_results_are_read_only():

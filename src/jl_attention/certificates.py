@@ -4,8 +4,8 @@ A floating-point number is a rational number, so keys and queries of floats make
 `prove_infeasible` turns the convex combination that a solver found up to rounding into one that
 holds exactly; `prove_feasible` turns a query into one with exact ratios and returns its exact gap;
 `radon` splits m + 2 points of R^m into two parts whose hulls meet. Nothing is trusted but integers:
-linear systems are solved without fractions, after Bareiss (1968), in O(n^3) products of integers of
-O(n) machine words. Meant for up to a few dozen dimensions.
+linear systems are solved by elimination without fractions, in O(n^3) products of integers of O(n)
+machine words. Meant for up to a few dozen dimensions.
 """
 
 import math

@@ -34,16 +34,9 @@ import sys
 import zlib
 
 import numpy as np
-import scipy.linalg
-import scipy.optimize
-import scipy.sparse
-import scipy.sparse.linalg
 
 PACKAGES = ("jl_attention", "jl_attention_book")
 """Whose source is rewritten."""
-
-PYTEST, IPYTHON = "_pytest.assertion.rewrite", "IPython.core.interactiveshell"
-"""Where test modules and cells are compiled; they are rewritten too."""
 
 NOISE = 1e-13
 """The largest relative noise in a sum; of n terms it is n/2 ulps of their sizes."""
@@ -56,6 +49,9 @@ ELEMENTARY_ULPS = 4
 
 EQUAL = 1e-12
 """Singular and eigenvalues this close, relative to the largest, share a subspace."""
+
+CHUNK = 2**18
+"""How many numbers are made noisy at a time."""
 
 BOUNDARY = 1e-9
 """How close to a change of its last printed digit a number may be, relative to itself."""
@@ -83,18 +79,16 @@ NAME = "_another_machine"
 # --- Numbers -------------------------------------------------------------------------------------
 
 
-def uniform(seed, array, by_place=True):
-    """Return numbers in [-1, 1) that depend on the seed, on each entry and maybe on its place."""
-    bits = np.ascontiguousarray(array, dtype=np.float64).reshape(-1).view(np.uint64)
+def uniform(seed, numbers, places):
+    """Return numbers in [-1, 1) that depend on the seed, on each number and on its place."""
     with np.errstate(over="ignore"):
         # The finaliser of splitmix64 (Steele, Lea and Flood 2014).
-        place = np.arange(1, bits.size + 1, dtype=np.uint64) if by_place else np.uint64(1)
-        place = place * np.uint64(0x9E3779B97F4A7C15)
-        z = bits ^ (place + np.uint64(seed))
+        place = (places.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        z = numbers.astype(np.float64).view(np.uint64) ^ (place + np.uint64(seed))
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         z ^= z >> np.uint64(31)
-    return (z / 2.0**63 - 1).reshape(np.shape(array))
+    return z / 2.0**63 - 1
 
 
 def generator(seed, *arrays):
@@ -117,21 +111,25 @@ class Machine:
         """
         if self.watching or getattr(result, "dtype", np.dtype(int)).kind != "f":
             return result
-        if hasattr(result, "tocsr") and hasattr(result, "data"):
+        if _is_sparse(result):
             result = result.copy()
             result.data = self.noise(result.data, np.abs(result.data), ulps)
             return result
-        array = np.asarray(result)
-        if array.dtype.itemsize > 8:
+        if result.dtype.itemsize > 8:
             return result
-        inexact = np.isfinite(array) & (array != np.rint(array))
-        eps = float(np.finfo(array.dtype).eps)
+        eps = float(np.finfo(result.dtype).eps)
         most = max(NOISE, 4 * eps)
         relative = most if ulps is None else min(most, ulps * eps)
-        wide = np.where(inexact, array, 0).astype(np.float64)
-        off = uniform(self.seed, wide, by_place) * relative * np.where(inexact, size, 0)
-        noisy = np.where(inexact, wide + off, array)
-        return noisy.astype(array.dtype) if isinstance(result, np.ndarray) else type(result)(noisy)
+        noisy = np.array(result).reshape(-1)
+        sizes = np.broadcast_to(size, np.shape(result)).reshape(-1)
+        for start in range(0, noisy.size, CHUNK):
+            part, size = noisy[start : start + CHUNK], sizes[start : start + CHUNK]
+            inexact = np.isfinite(part) & (part != np.rint(part))
+            place = np.arange(start, start + len(part)) if by_place else 0
+            off = uniform(self.seed, part[inexact], np.broadcast_to(place, part.shape)[inexact])
+            part[inexact] += (off * relative * size[inexact]).astype(part.dtype)
+        noisy = noisy.reshape(np.shape(result))
+        return noisy if isinstance(result, np.ndarray) else type(result)(noisy)
 
     def product(self, left, right):
         """Return a matrix product: n terms are off by n/2 ulps at most, in whatever order."""
@@ -139,10 +137,12 @@ class Machine:
         if getattr(result, "dtype", np.dtype(int)).kind != "f":
             return result
         ulps = np.shape(left)[-1] / 2
-        if not all(isinstance(a, np.ndarray) or scipy.sparse.issparse(a) for a in (left, right)):
+        if not all(isinstance(a, np.ndarray) or _is_sparse(a) for a in (left, right)):
             return self.noise(result, np.abs(result), ulps)  # a linear map, a list
         terms = abs(left) @ abs(right)
-        return self.noise(result, terms.toarray() if _is_sparser(terms, result) else terms, ulps)
+        if _is_sparse(terms) and not _is_sparse(result):
+            terms = terms.toarray()
+        return self.noise(result, terms, ulps)
 
     def system(self, matrix):
         """Return a matrix that is off by a few ulps: solvers are right about one such."""
@@ -280,7 +280,7 @@ def is_real(array):
 
 
 def replacements(machine):
-    """Yield (module, name, function) for every function that is replaced."""
+    """Return {module: {name: decorator}} for every function that is replaced."""
     seed = machine.seed
 
     def numpy_svd(svd):
@@ -360,7 +360,7 @@ def replacements(machine):
 
         return wrapper
 
-    def solution_by_factor(solve):
+    def by_factor(solve):
         @functools.wraps(solve)
         def wrapper(factor, *args, **kwargs):
             return solve((machine.system(factor[0]), factor[1]), *args, **kwargs)
@@ -411,27 +411,22 @@ def replacements(machine):
 
         return wrapper
 
-    for module, svd, eigh, qr in (
-        (np.linalg, numpy_svd, numpy_eigh, numpy_qr),
-        (scipy.linalg, scipy_svd, scipy_eigh, scipy_qr),
-    ):
-        yield module, "svd", svd
-        yield module, "eigh", eigh
-        yield module, "qr", qr
-        for name in ("solve", "inv", "lstsq", "pinv", "svdvals", "eigvalsh", "solve_triangular"):
-            yield module, name, solution
-        yield module, "cholesky", solution
-        yield module, "cho_factor", solution
-    yield scipy.linalg, "cho_solve", solution_by_factor
-    yield scipy.optimize, "nnls", solution
-    yield scipy.optimize, "linprog", program
-    yield scipy.sparse.linalg, "spsolve", solution
-    yield np, "argsort", sort
-    yield np, "argpartition", partition
+    common = {name: solution for name in ("solve", "inv", "lstsq", "pinv", "cholesky", "eigvalsh")}
+    return {
+        "numpy": {"argsort": sort, "argpartition": partition},
+        "numpy.linalg": {**common, "svd": numpy_svd, "eigh": numpy_eigh, "qr": numpy_qr},
+        "scipy.linalg": {
+            **common,
+            **{"svd": scipy_svd, "eigh": scipy_eigh, "qr": scipy_qr, "svdvals": solution},
+            **{"solve_triangular": solution, "cho_factor": solution, "cho_solve": by_factor},
+        },
+        "scipy.optimize": {"nnls": solution, "linprog": program},
+        "scipy.sparse.linalg": {"spsolve": solution},
+    }
 
 
-def _is_sparser(one, other):
-    return scipy.sparse.issparse(one) and not scipy.sparse.issparse(other)
+def _is_sparse(array):
+    return hasattr(array, "tocsr") and hasattr(array, "data")
 
 
 def _in_any_order(seed, find, array, axis):
@@ -518,24 +513,52 @@ class Loader(importlib.machinery.SourceFileLoader):
         return compile(tree, path, "exec", dont_inherit=True)
 
 
+def replace(module, decorators):
+    """Replace a module's functions, in all modules beside it that have them by name."""
+    changed = {
+        id(getattr(module, name)): decorate(getattr(module, name))
+        for name, decorate in decorators.items()
+        if hasattr(module, name)
+    }
+    for other in list(sys.modules.values()):
+        if getattr(other, "__name__", "").startswith(module.__name__):
+            for name, value in list(vars(other).items()):
+                if id(value) in changed:
+                    setattr(other, name, changed[id(value)])
+
+
+def rewrite_tests(module):
+    """Rewrite the test modules that pytest compiles."""
+    rewrite, rewriter = module.rewrite_asserts, Rewriter(Loader.watching)
+
+    def rewrite_asserts(tree, source, *args):
+        rewriter.visit(tree)
+        rewrite(tree, source, *args)
+
+    module.rewrite_asserts = rewrite_asserts
+
+
+def rewrite_cells(module):
+    """Rewrite the cells that IPython compiles."""
+    shell, rewriter = module.InteractiveShell, Rewriter(Loader.watching)
+    transform = shell.transform_ast
+    shell.transform_ast = lambda self, tree: transform(self, rewriter.visit(tree))
+
+
+PATCHES = {
+    "_pytest.assertion.rewrite": rewrite_tests,
+    "IPython.core.interactiveshell": rewrite_cells,
+}
+"""What is done to a module once it is loaded; `install` adds the replacements."""
+
+
 class Patched(importlib.machinery.SourceFileLoader):
-    """Load a module and patch what it compiles: pytest's test modules, IPython's cells."""
+    """Load a module and patch it."""
 
     def exec_module(self, module):
         """Execute the module, and patch it."""
         super().exec_module(module)
-        rewriter = Rewriter(Loader.watching)
-        if self.name == PYTEST:
-            rewrite = module.rewrite_asserts
-
-            def rewrite_asserts(tree, source, *args):
-                rewriter.visit(tree)
-                rewrite(tree, source, *args)
-
-            module.rewrite_asserts = rewrite_asserts
-        else:
-            shell, transform = module.InteractiveShell, module.InteractiveShell.transform_ast
-            shell.transform_ast = lambda self, tree: transform(self, rewriter.visit(tree))
+        PATCHES[self.name](module)
 
 
 class Finder:
@@ -546,7 +569,7 @@ class Finder:
         """Return the spec of a module that is rewritten or patched."""
         if fullname.partition(".")[0] in PACKAGES:
             kind = Loader
-        elif fullname in (PYTEST, IPYTHON):
+        elif fullname in PATCHES:
             kind = Patched
         else:
             return None
@@ -566,15 +589,8 @@ def install(name):
     setattr(builtins, NAME, machine)
     Loader.watching = watch
     sys.meta_path.insert(0, Finder)
-    if watch:
-        return
-    replaced = {}
-    for module, name, wrap in list(replacements(machine)):
-        if hasattr(module, name):
-            original = getattr(module, name)
-            replaced[id(original)] = wrap(original)
-    for module in list(sys.modules.values()):
-        if getattr(module, "__name__", "").partition(".")[0] in ("numpy", "scipy"):
-            for name, value in list(vars(module).items()):
-                if id(value) in replaced:
-                    setattr(module, name, replaced[id(value)])
+    for module, decorators in ({} if watch else replacements(machine)).items():
+        if module in sys.modules:
+            replace(sys.modules[module], decorators)
+        else:
+            PATCHES[module] = functools.partial(replace, decorators=decorators)

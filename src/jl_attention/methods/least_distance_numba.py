@@ -1,13 +1,17 @@
-"""Goldfarb and Idnani's method compiled, one row after the other (extra ``numba``).
+"""Goldfarb and Idnani's method one row after the other, compiled by numba (extra ``numba``).
 
 See `least_distance` for the method. Here the active set is kept as N^T = Q^T R, Q with orthonormal
 rows and R upper triangular: z = v - Q^T d and r = R^(-1) d with d = Q v, and Givens rotations take
-a candidate out.
+a candidate out. Without numba all this is plain Python, right and slow.
 """
 
 import numpy as np
 
-from ..errors import require
+try:
+    import numba
+except ImportError:
+    numba = None
+
 from .least_distance import (
     BLOCKED,
     CERTAIN,
@@ -26,8 +30,6 @@ BAD = 0.5
 
 ENOUGH = 0.25
 """Share of ||v||^2 left in ||z||^2 below which z is made orthogonal once more."""
-
-numba = require("numba", "numba")
 
 
 class CompiledLeastDistance:
@@ -79,9 +81,20 @@ class CompiledLeastDistance:
         """Do nothing: every search factors its first active set anew."""
 
 
-_compiled = numba.njit(
-    fastmath={"contract", "reassoc", "nsz"}, error_model="numpy", nogil=True, cache=True
-)
+def _compiled(function, **options):
+    """Compile a function, if numba is there."""
+    if numba is None:
+        return function
+    fast = {"fastmath": {"contract", "reassoc", "nsz"}, "error_model": "numpy", "nogil": True}
+    return numba.njit(cache=True, **{**fast, **options})(function)
+
+
+def _each_row(function):
+    """Compile a loop over rows, on all cores."""
+    return _compiled(function, parallel=True, nogil=False)
+
+
+_rows = range if numba is None else numba.prange
 
 
 @_compiled
@@ -178,9 +191,9 @@ def _meet(Q, R, k, h, q, u, d):
     _back(R, k, d, u)
 
 
-@numba.njit(parallel=True, cache=True)
+@_each_row
 def _run(keys, weakest, E, e, tokens, active, queries, weights, outcome, picks, sound):
-    for row in numba.prange(len(weakest)):
+    for row in _rows(len(weakest)):
         outcome[row], picks[row], sound[row] = _run_row(
             keys,
             weakest[row],

@@ -30,7 +30,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from ..errors import ParameterError, check_array, check_choice, check_int, check_real
+from ..errors import ParameterError, check_array, check_choice, check_int, check_real, require
 from .least_distance import (
     BLOCKED,
     CERTAIN,
@@ -113,7 +113,7 @@ class ConvexCombination:
     @property
     def least_length(self):
         """No query is shorter than this."""
-        return self.contradiction / self.distance if self.distance > 0 else np.inf
+        return float(self.contradiction / self.distance) if self.distance > 0 else np.inf
 
 
 @dataclass(frozen=True, eq=False)
@@ -308,11 +308,12 @@ class _Problem:
     def __init__(self, keys, backend):
         self.keys, self.mean = keys, keys.mean(axis=0)
         self.compiled = backend == "numba"
+        self.solver = LeastDistance
         if self.compiled:
-            from .least_distance_numba import CompiledLeastDistance as Solver
-        else:
-            Solver = LeastDistance
-        self.solver = Solver
+            require("numba", "numba")
+            from .least_distance_numba import CompiledLeastDistance
+
+            self.solver = CompiledLeastDistance
 
     def solve(self, support, values, visible):
         """Return queries (n, m), NaN where not found, and {row: certificate or None}."""
@@ -494,7 +495,7 @@ class _Competing:
             logits[np.arange(self.columns) >= self.visible[rows, None]] = -np.inf
         return logits
 
-    def violators(self, queries, rows, but=None, share=0.0):
+    def violators(self, queries, rows, but=None, share=None):
         """Return where logits exceed that of the weakest less the gap, tokens `but` apart.
 
         As places among the rows, tokens, and by how much; of each row those of at least this share
@@ -504,8 +505,9 @@ class _Competing:
         if but is not None:
             np.put_along_axis(logits, but, -np.inf, axis=1)
         bar = np.einsum("nm,nm->n", self.keys[self.weakest[rows]], queries) - 1
-        margin = np.maximum(CERTAIN, share * (logits.max(axis=1) - bar))
-        return _above(logits, bar, margin)
+        if share is None:
+            return _above(logits, bar, CERTAIN)
+        return _above(logits, bar, np.maximum(CERTAIN, share * (logits.max(axis=1) - bar)))
 
     def roughly_largest(self, queries, rows, count):
         """Return about `count` tokens of the largest logits, -1 where there are fewer.
