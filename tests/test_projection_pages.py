@@ -87,7 +87,8 @@ def test_the_other_figures_draw_what_they_are_given(monkeypatch):
     page.error_against_dim(dims, {"p": np.array([1.0, 0.5]), "q": np.array([0.9, 0.0])}, 0.3, 90)
     page.lengths(L, {"c": (dims, "-", "theory")}, {"w": (L, dims, dims - 1, dims + 1, True)})
     page.logarithm(L, dims, dims - 1, dims + 1, {"line": (dims, "-", "theory")})
-    sweep = {"x": L, "lines": {"theory": dims, "beyond": dims}, "points": {"o": dims, "D": dims}}
+    many = 9 * dims
+    sweep = {"x": L, "lines": {"theory": many, "beyond": many}, "points": {"o": many, "D": many}}
     page.scaling({name: sweep for name in "abcd"}, 50)
     assert not plt.get_fignums()
 

@@ -18,7 +18,6 @@ FACTS = {
     "06-logarithmic-dimension": {
         "16,384": "the longest sequence of the table",
         "49": "the most seeds of a row of the table",
-        "2.4": "an exponent's share of another, in words before it is computed",
     },
     "10-max-margin": {"4092": "all entries of a row of 4096 but four", "23": "a book's chapter"},
     "11-finite-precision": {

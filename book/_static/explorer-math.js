@@ -28,6 +28,14 @@ globalThis.JLExplorer = (() => {
     return z - log1p(z) / 2;
   }
 
+  /** The exponent of P(<Gx,Gy> - rho > e) for unit vectors of correlation rho. */
+  function correlatedExponent(e, rho) {
+    const [q, t] = [(1 - rho) * (1 + rho), rho + e];
+    const [linear, root] = [q + 2 * rho * t, Math.hypot(q, 2 * t)];
+    const s = linear >= 0 ? (2 * e) / (linear + root) : (root - linear) / (2 * t * q);
+    return s * e - (excess(-(1 + rho) * s) + excess((1 - rho) * s)) / 2;
+  }
+
   /** log B(a, 1/2) for a a multiple of 1/2. */
   function logHalfBeta(a) {
     let correction = 0; // B(a, 1/2) = B(a+1, 1/2) (a+1/2)/a, up to where the series is exact
@@ -105,7 +113,7 @@ globalThis.JLExplorer = (() => {
     return PROJECTIONS.includes(method) ? log1p(eps1) - log(eps2) : -SCALE_FACTOR * log(eps2);
   }
 
-  /** One theorem for a class of targets: {least, closed(logEta), logFailure(m)}. */
+  /** One theorem for a class of targets: {least, closed(logEta), sharp(m), logFailure(m)}. */
   function theorem({ length, rowNnz, method, maxRatio, ratioError, leak, logitScale }) {
     const k = rowNnz;
     const tau = logitScale ?? defaultLogitScale(method, ratioError, leak);
@@ -115,10 +123,12 @@ globalThis.JLExplorer = (() => {
       const theta = offSupportTolerance(0, leak, tau) / (beta * sqrt(k));
       const rate = log1p(theta * theta) / 2;
       const pairs = log(length * (length - 1));
+      const sharp = (m) => pairs + studentLogTail(max(m - k + 1, 1), theta);
       return {
         least: k,
         closed: (logEta) => ceil(k - 1 + max(1, (logPairs - log(2) - logEta) / rate)),
-        logFailure: (m) => pairs + studentLogTail(max(m - k + 1, 1), theta),
+        sharp,
+        logFailure: sharp,
       };
     }
     const norm = beta * (method === "svd_projection" ? k : sqrt(k));
@@ -128,26 +138,34 @@ globalThis.JLExplorer = (() => {
     const rate = polarisationExponent(min(epsOn, epsOff));
     const [on, off] = [innerProductExponent(epsOn), orthogonalExponent(epsOff)];
     const [onPairs, offPairs] = [log(2 * k * length), log(sides * length * length)];
+    // In differences of logits: ratios and leaks, each one inner product of norm N.
+    const N = Math.SQRT2 * norm;
+    const ratio = correlatedExponent((2 * logitTolerance(ratioError)) / N, log(maxRatio) / N);
+    const leaks = correlatedExponent(offSupportTolerance(0, leak, tau) / N, -tau / N);
+    const some = min(k, floor(length / 2));
+    const [ratioEvents, leakEvents] = [length * k * (k - 1), length * some * (length - some)];
     return {
       least: 1,
       closed: (logEta) => ceil(max(1, (logPairs + log(4) - logEta) / rate)),
-      logFailure: (m) => logSum([onPairs - m * on, offPairs - m * off]),
+      sharp: (m) => logSum([onPairs - m * on, offPairs - m * off]),
+      logFailure: (m) => logSum([log(ratioEvents) - m * ratio, log(leakEvents) - m * leaks]),
     };
   }
 
-  /** jl_attention.required_dim, with `bound` "sharp" or "closed_form". */
-  function requiredDim(setting, bound = "sharp") {
+  /** jl_attention.required_dim, with `bound` "differences", "sharp", "closed_form" or its default. */
+  function requiredDim(setting, bound) {
     const { length, rowNnz, method, failureProb } = setting;
     if (method === "moment_curve") return 2 * rowNnz;
     if (method === "max_margin") {
       return ceil(max(1.5 * 2 * rowNnz * lambertW(length / (2 * rowNnz)), 2 * rowNnz));
     }
-    const { least, closed, logFailure } = theorem(setting);
-    const high = closed(log(failureProb));
-    return bound === "sharp" ? leastDim(logFailure, log(failureProb), least, high) : high;
+    const { least, closed, sharp, logFailure } = theorem(setting);
+    const high = closed(log(failureProb)); // enough in every form
+    if (bound === "closed_form") return high;
+    return leastDim(bound === "sharp" ? sharp : logFailure, log(failureProb), least, high);
   }
 
-  /** jl_attention.failure_probability, sharp. */
+  /** jl_attention.failure_probability in its default form. */
   function failureProbability(dim, setting) {
     const { least, logFailure } = theorem(setting);
     return dim < least ? 1 : exp(min(logFailure(dim), 0));

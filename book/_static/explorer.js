@@ -139,7 +139,7 @@
     const arguments_ = setting(method, length);
     return method === "universal"
       ? math.universalDim(arguments_, bound)
-      : math.requiredDim(arguments_, bound);
+      : math.requiredDim(arguments_, bound === "sharp" ? undefined : bound);
   }
 
   // --- Words and numbers ---------------------------------------------------------------------
