@@ -462,7 +462,7 @@ def scaling(sweeps, length):
     sweeps : dict of str to dict
         By axis label: "x", "lines" (colour key to dimensions) and "points" (filled to dimensions).
     length : int
-        L.
+        L; the axis begins at a fifth of it.
     """
     fig, axes = plt.subplots(2, 2, figsize=(6.4, 5.4), sharey=True)
     for ax, (label, sweep) in zip(axes.flat, sweeps.items(), strict=True):
@@ -477,7 +477,7 @@ def scaling(sweeps, length):
         ax.axhline(length, color=COLORS["ink"], lw=1, ls=":")
         ax.set(xlabel=label)
     highest = max(max(map(max, sweep["lines"].values())) for sweep in sweeps.values())
-    axes[0, 0].set_ylim(200, 2 * highest)
+    axes[0, 0].set_ylim(length / 5, 2 * highest)
     axes[0, 0].text(1.0, 1.1 * length, "$m = L$")
     fig.get_layout_engine().set(wspace=0.08)
     for ax in axes[:, 0]:
