@@ -1,4 +1,4 @@
-"""From attention patterns to the input of a real block: `compile`, and from queries and keys: `embed`.
+"""From attention patterns, or queries and keys, to the input of a real block: `compile`, `embed`.
 
 For each key head draw codes c_1..c_L; for each of its query heads solve for queries (`heads`); find
 the X that the block turns into these queries and keys (`weights`).
@@ -168,7 +168,7 @@ def embed(spec, queries, keys, patterns=None):
     heads = range(spec.query_heads)
     dim = _check_dim(spec, spec.head_dim, heads, unknown)
     weights = default_weights(spec, dim, heads)
-    X = input_for(spec, weights, vectors, dim, "a larger BlockSpec.radius")
+    X = input_for(spec, weights, vectors, dim, "a larger BlockSpec.radius", balanced=False)
     return CompiledBlock(spec, X, weights, tuple(patterns), dim, math.nan, 0)
 
 
