@@ -4,8 +4,8 @@
 
 The layer is that of `transformers`, with its RMSNorm and its rotary positions, and
 `jl_attention.blocks.embed` finds the input that gives it a workload's queries and keys. So what a
-press sees is a prompt whose attention is known, and what it leaves in the cache can be compared with
-the truth.
+press sees is a prompt whose attention is known, and what it leaves in the cache can be compared
+with the truth.
 """
 
 import argparse

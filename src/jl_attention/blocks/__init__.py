@@ -1,8 +1,8 @@
 """Real attention blocks: from patterns to the input that makes a stock block show them.
 
 `compile` takes a `BlockSpec` (or a model's configuration, `from_config`) and one pattern a query
-head, and returns the hidden states for which the block's attention is these patterns. `embed` takes the queries and keys
-themselves.
+head, and returns the hidden states for which the block's attention is these patterns. `embed` takes
+the queries and keys themselves.
 """
 
 from . import bounds, families, norms, queries, reference, rotary, weights
