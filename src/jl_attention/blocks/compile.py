@@ -112,7 +112,7 @@ def compile(
 
 
 def embed(spec, queries, keys, patterns=None):
-    """Find the input that a block turns into these queries and keys.
+    """Find the input that a block turns into these queries and keys (Theorem B1).
 
     Parameters
     ----------
