@@ -12,6 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
+from ..engine import one_blas_thread
 from ..errors import ParameterError, check_choice, check_int
 from ..interop.arrays import real_array
 
@@ -70,7 +71,7 @@ _arrays: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
 
 
 class Codes(ABC):
-    """L codes c_1..c_L of R^m.
+    """L codes c_1..c_L of R^m, the same bits whoever makes them and with however many BLAS threads.
 
     Index it by rows as an array of shape (L, m): ``codes[5]``, ``codes[2:9]``, ``codes[[4, 1]]``.
 
@@ -104,9 +105,10 @@ class Codes(ABC):
         at = np.atleast_1d(chosen)
         out = np.empty((len(at), self.dim), dtype=self.dtype)
         blocks = at // BLOCK_ROWS
-        for index in np.unique(blocks):
-            here = blocks == index
-            out[here] = self.block(int(index))[at[here] - index * BLOCK_ROWS]
+        with one_blas_thread():
+            for index in np.unique(blocks):
+                here = blocks == index
+                out[here] = self.block(int(index))[at[here] - index * BLOCK_ROWS]
         return out[0] if chosen.ndim == 0 else out
 
     def array(self):
@@ -114,9 +116,10 @@ class Codes(ABC):
         made = _arrays.get(self)
         if made is None:
             made = np.empty(self.shape, dtype=self.dtype)
-            for start in range(0, self.length, BLOCK_ROWS):
-                stop = min(start + BLOCK_ROWS, self.length)
-                made[start:stop] = self.block(start // BLOCK_ROWS)[: stop - start]
+            with one_blas_thread():
+                for start in range(0, self.length, BLOCK_ROWS):
+                    stop = min(start + BLOCK_ROWS, self.length)
+                    made[start:stop] = self.block(start // BLOCK_ROWS)[: stop - start]
             made.flags.writeable = False
             _arrays[self] = made
         return made
