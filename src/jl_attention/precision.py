@@ -275,4 +275,4 @@ def _measure_tiles(tiles, task):
     with np.errstate(over="ignore"):
         ratio_error, leak = np.expm1(ratio), np.exp(off_high - support_low)
     total_variation = 0.5 * (moved + off_mass / partition)
-    return ratio_error, leak, total_variation, np.maximum(high, -low), high - low
+    return ratio_error, leak, total_variation, np.maximum(np.abs(high), np.abs(low)), high - low
