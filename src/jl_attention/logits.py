@@ -47,6 +47,12 @@ def target_logits(target, logit_scale):
     return sparse.csr_array((data, target.indices, target.indptr), shape=target.shape)
 
 
+def logits_of_rows(weights, logit_scale):
+    """Return the logits, as `target_logits` has them, of whole rows of s weights, shape (n, s)."""
+    logs = np.log(weights)
+    return logit_scale + (logs - logs.min(axis=1, keepdims=True))
+
+
 def row_norms(target_logits):
     """Return the Euclidean norm of each row of B, shape (L,); at most sqrt(k) beta."""
     return np.sqrt(np.add.reduceat(target_logits.data**2, target_logits.indptr[:-1]))
