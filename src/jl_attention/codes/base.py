@@ -5,6 +5,7 @@ set to a counter that belongs to a block of `BLOCK_ROWS` rows. So a batch, a str
 worker on another machine make the same codes bit for bit, in any order, and none has to be sent.
 """
 
+import warnings
 import weakref
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -321,8 +322,10 @@ def draw(kind, length, dim, rng=None, dtype=np.float64):
 def check_dtype(dtype):
     """Return a dtype for queries and keys, or raise `ParameterError`."""
     try:
-        dtype = np.dtype(dtype)
-    except TypeError:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of names that are refused anyhow
+            dtype = np.dtype(dtype)
+    except (TypeError, ValueError):
         raise ParameterError(f"dtype={dtype!r}: expected float64 or float32") from None
     if dtype not in (np.float64, np.float32):
         raise ParameterError(f"dtype={dtype}: expected float64 or float32")
