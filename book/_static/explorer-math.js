@@ -1,13 +1,15 @@
 /* The arithmetic of the explorer: dimensions, random codes, constructions, measurements.
  *
  * The same definitions as the package (jl_attention.theory, .methods, .precision), to which
- * tests/browser/test_explorer.py compares every function here. No page, no state: everything hangs
- * on the one global name JLExplorer.
+ * tests/browser/test_explorer.py compares every function here. No page, no state: over
+ * widgets.js and queries.js, everything hangs on the one global name JLExplorer.
  */
 "use strict";
 
 globalThis.JLExplorer = (() => {
   const { log, log1p, exp, expm1, sqrt, ceil, floor, max, min, abs } = Math;
+  const { generator } = globalThis.JLWidgets;
+  const { zeros, dot, transpose, orthogonalise, leastNormQuery } = globalThis.JLQueries;
 
   // --- Tails and exponents -------------------------------------------------------------------
 
@@ -389,53 +391,6 @@ globalThis.JLExplorer = (() => {
     return roundUp(patterns / (log1p(8 * scaleRatio) + log1p(4 * scaleRatio)));
   }
 
-  // --- Random numbers ------------------------------------------------------------------------
-
-  /** A seeded generator: {uniform(), normal(), chi(n), permutation(n)}. */
-  function generator(seed) {
-    let state = seed >>> 0;
-    function word() { // mulberry32
-      state = (state + 0x6d2b79f5) >>> 0;
-      let t = Math.imul(state ^ (state >>> 15), state | 1);
-      t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-      return (t ^ (t >>> 14)) >>> 0;
-    }
-    const uniform = () => ((word() >>> 5) * 67108864 + (word() >>> 6) + 0.5) / 9007199254740992;
-    let spare = null;
-    function normal() {
-      if (spare !== null) {
-        const value = spare;
-        spare = null;
-        return value;
-      }
-      const radius = sqrt(-2 * log(uniform()));
-      const angle = 2 * Math.PI * uniform();
-      spare = radius * Math.sin(angle);
-      return radius * Math.cos(angle);
-    }
-    /** The length of a standard normal vector of R^n (Marsaglia and Tsang 2000). */
-    function chi(n) {
-      const shape = n / 2 + (n < 2 ? 1 : 0);
-      const d = shape - 1 / 3;
-      for (;;) {
-        const x = normal();
-        const v = (1 + x / sqrt(9 * d)) ** 3;
-        if (v > 0 && log(uniform()) < (x * x) / 2 + d - d * v + d * log(v)) {
-          return sqrt(2 * d * v * (n < 2 ? uniform() ** (2 / n) : 1));
-        }
-      }
-    }
-    function permutation(n) {
-      const order = Array.from({ length: n }, (_, i) => i);
-      for (let i = n - 1; i > 0; i--) {
-        const j = floor(uniform() * (i + 1));
-        [order[i], order[j]] = [order[j], order[i]];
-      }
-      return order;
-    }
-    return { uniform, normal, chi, permutation };
-  }
-
   // --- Targets -------------------------------------------------------------------------------
 
   /** Supports of a pattern with k nonzeros in each row: an array of column arrays. */
@@ -488,14 +443,6 @@ globalThis.JLExplorer = (() => {
 
   // --- Constructions -------------------------------------------------------------------------
 
-  const zeros = (rows, columns) => Array.from({ length: rows }, () => new Float64Array(columns));
-
-  function dot(x, y) {
-    let sum = 0;
-    for (let i = 0; i < x.length; i++) sum += x[i] * y[i];
-    return sum;
-  }
-
   /**
    * L independent standard normal codes of R^m.
    *
@@ -515,17 +462,7 @@ globalThis.JLExplorer = (() => {
   /** A tight frame: the columns of normal codes made orthogonal, of length sqrt(L). */
   function tightCodes(length, dim, rng) {
     const columns = zeros(min(dim, length), length).map((column) => column.map(() => rng.normal()));
-    columns.forEach((column, t) => {
-      for (let round = 0; round < 2; round++) { // the second removes the rounding of the first
-        for (let other = 0; other < t; other++) {
-          const share = dot(columns[other], column) / length;
-          columns[other].forEach((x, i) => (column[i] -= share * x));
-        }
-      }
-      const scale = sqrt(length / dot(column, column));
-      column.forEach((x, i) => (column[i] = x * scale));
-    });
-    return zeros(length, columns.length).map((code, i) => code.map((_, t) => columns[t][i]));
+    return transpose(orthogonalise(columns));
   }
 
   /** The halves U Sigma^(1/2) and V Sigma^(1/2) of B's SVD, by one-sided Jacobi rotations. */
@@ -579,34 +516,6 @@ globalThis.JLExplorer = (() => {
       });
       return out;
     });
-  }
-
-  /** The least-norm q with <q, c_j> = b_j, or null where the codes are dependent. */
-  function leastNormQuery(codes, values) {
-    const size = codes.length;
-    const factor = zeros(size, size); // Cholesky factor of the Gram matrix
-    for (let i = 0; i < size; i++) {
-      for (let j = 0; j <= i; j++) {
-        let rest = dot(codes[i], codes[j]);
-        for (let l = 0; l < j; l++) rest -= factor[i][l] * factor[j][l];
-        if (i === j && !(rest > 1e-12 * dot(codes[i], codes[i]))) return null;
-        factor[i][j] = i === j ? sqrt(rest) : rest / factor[j][j];
-      }
-    }
-    const query = new Float64Array(codes[0].length);
-    for (let round = 0; round < 2; round++) { // the second refines: the Gram matrix squares rounding
-      const w = values.map((value, i) => value - dot(codes[i], query));
-      for (let i = 0; i < size; i++) {
-        for (let l = 0; l < i; l++) w[i] -= factor[i][l] * w[l];
-        w[i] /= factor[i][i];
-      }
-      for (let i = size - 1; i >= 0; i--) {
-        for (let l = i + 1; l < size; l++) w[i] -= factor[l][i] * w[l];
-        w[i] /= factor[i][i];
-      }
-      w.forEach((weight, i) => codes[i].forEach((c, t) => (query[t] += weight * c)));
-    }
-    return query;
   }
 
   /**

@@ -3,6 +3,10 @@
 
 (() => {
   const math = globalThis.JLExplorer;
+  const {
+    superscript, scientific, integer, real, percent, symbol, svg, scales, colour, onTheme,
+    slider: sliderWith, select: selectWith, paint: paintOn,
+  } = globalThis.JLWidgets;
 
   // --- What can be set -----------------------------------------------------------------------
 
@@ -165,25 +169,6 @@
 
   // --- Words and numbers ---------------------------------------------------------------------
 
-  const superscript = (n) => String(n).replace(/./g, (c) => "⁰¹²³⁴⁵⁶⁷⁸⁹⁻"["0123456789-".indexOf(c)]);
-
-  function scientific(x, digits = 2) {
-    const [mantissa, exponent] = x.toExponential(digits - 1).split("e");
-    const power10 = `10${superscript(Number(exponent))}`;
-    return mantissa === "1" ? power10 : `${mantissa} × ${power10}`;
-  }
-
-  const integer = (n) =>
-    n >= 1e8 ? scientific(n) : n >= 1e4 ? n.toLocaleString("en-US") : String(n);
-
-  function real(x) {
-    if (!Number.isFinite(x)) return "∞";
-    if (x !== 0 && (x < 1e-3 || x >= 1e5)) return scientific(x);
-    return x >= 100 ? integer(Math.round(x)) : String(Number(x.toPrecision(2)));
-  }
-
-  const percent = (share) => `${Number((100 * share).toPrecision(2))}%`;
-
   /** Text of a control's value, k capped at L. */
   function shownValue(id) {
     const { unit = "" } = CONTROLS[id];
@@ -223,23 +208,13 @@
 
   // --- Building the page ---------------------------------------------------------------------
 
-  const symbol = (text) => `<span class="ex-symbol">${text}</span>`;
+  const slider = (id) => {
+    const { label, symbol: letter, values } = CONTROLS[id];
+    return sliderWith(`ex-${id}`, `${label} ${symbol(letter)}`, 0, values.length - 1, 0);
+  };
 
-  const slider = (id) => `
-    <div class="ex-control">
-      <label for="ex-${id}">${CONTROLS[id].label} ${symbol(CONTROLS[id].symbol)}</label>
-      <output id="ex-${id}-value" for="ex-${id}"></output>
-      <input type="range" id="ex-${id}" min="0" max="${CONTROLS[id].values.length - 1}" step="1">
-    </div>`;
-
-  const options = (values, name) =>
-    values.map((value) => `<option value="${value}">${name(value)}</option>`).join("");
-
-  const select = (id, label, values, name) => `
-    <div class="ex-control ex-select">
-      <label for="ex-${id}">${label}</label>
-      <select id="ex-${id}">${options(values, name)}</select>
-    </div>`;
+  const select = (id, label, values, name) =>
+    selectWith(`ex-${id}`, label, Object.fromEntries(values.map((value) => [value, name(value)])));
 
   const methodName = (method) => `${METHODS[method].id} ${METHODS[method].name}`;
 
@@ -397,11 +372,6 @@
     element("code").textContent = pythonCall();
     element("copy").textContent = "Copy";
   }
-
-  const svg = (name, attributes, text = "") => {
-    const pairs = Object.entries(attributes).map(([key, value]) => `${key}="${value}"`);
-    return `<${name} ${pairs.join(" ")}>${text}</${name}>`;
-  };
 
   function updateCurve() {
     const box = element("curve");
@@ -564,41 +534,6 @@
         : "");
   }
 
-  /** Colours of the scale from 0 to 1, as [red, green, blue]. */
-  const SCALES = {
-    light: {
-      weight: [[255, 255, 255], [158, 202, 225], [33, 113, 181], [8, 48, 107]],
-      less: [[255, 255, 255], [0, 114, 178]],
-      more: [[255, 255, 255], [213, 94, 0]],
-    },
-    dark: {
-      weight: [[24, 27, 32], [16, 78, 130], [86, 180, 233], [225, 242, 255]],
-      less: [[24, 27, 32], [86, 180, 233]],
-      more: [[24, 27, 32], [245, 130, 40]],
-    },
-  };
-
-  function colour(stops, share) {
-    const at = Math.min(Math.max(share, 0), 1) * (stops.length - 1);
-    const index = Math.min(Math.floor(at), stops.length - 2);
-    return stops[index].map((value, c) => value + (at - index) * (stops[index + 1][c] - value));
-  }
-
-  function paint(id, rows, pick, label) {
-    const box = element(id);
-    const length = rows.length;
-    box.width = box.height = length;
-    const context = box.getContext("2d");
-    const image = context.createImageData(length, length);
-    rows.forEach((row, i) =>
-      row.forEach((value, j) => {
-        image.data.set([...pick(value), 255], 4 * (i * length + j));
-      }),
-    );
-    context.putImageData(image, 0, 0);
-    box.setAttribute("aria-label", label);
-  }
-
   function drawMatrices() {
     const { target, measured } = picture;
     const length = target.length;
@@ -610,10 +545,10 @@
     const M = measured ? measured.rows.map(({ row }) => row) : A.map((row) => row.map(() => 0));
     const D = measured ? M.map((row, i) => row.map((value, j) => value - A[i][j])) : M;
     const largest = Math.max(...A.map((row) => Math.max(...row)));
-    const scales = SCALES[document.documentElement.dataset.theme === "dark" ? "dark" : "light"];
-    const weight = (value) => colour(scales.weight, value / largest);
-    const signed = (value) =>
-      colour(value < 0 ? scales.less : scales.more, Math.abs(value) / largest);
+    const { weight: stops, less, more } = scales();
+    const weight = (value) => colour(stops, value / largest);
+    const signed = (value) => colour(value < 0 ? less : more, Math.abs(value) / largest);
+    const paint = (id, ...given) => paintOn(element(id), ...given);
     const top = Math.max(...D.map((row) => Math.max(...row.map(Math.abs))));
     paint("A", A, weight, `Target, ${PATTERNS[state.pattern]}, ${length} by ${length}`);
     paint("M", M, weight, measured ? "Attention that was computed" : "No attention matrix");
@@ -729,9 +664,7 @@
       refresh("dimensions", "picture");
     });
     new ResizeObserver(() => refresh("dimensions")).observe(element("curve"));
-    new MutationObserver(() => refresh("picture")).observe(document.documentElement, {
-      attributeFilter: ["data-theme"],
-    });
+    onTheme(() => refresh("picture"));
   }
 
   function start() {
