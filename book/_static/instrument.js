@@ -1,5 +1,5 @@
 /* The front page's instrument: one set of keys, a sparse pattern to choose or to paint, and the
- * attention that the module computes with m dimensions. */
+ * attention computed with m dimensions. */
 "use strict";
 
 (() => {
@@ -81,19 +81,19 @@
   let cursor = [0, 0];
 
   const HTML = `
-    <div class="ex-controls in-choices">
+    <div class="ex-controls in-two">
       ${select("in-pattern", "Pattern", PATTERNS)}
       ${select("in-method", "Method", METHODS)}
     </div>
     <div class="ex-dim">${slider("in-m", `Query dimension ${symbol("m")}`, 1, LENGTH, state.m)}</div>
     <p class="ex-verdict" id="in-verdict" role="status" aria-live="polite"></p>
     <div class="in-pair">
-      <figure><figcaption>what is asked: paint on it</figcaption>
+      <figure><figcaption>asked: paint here</figcaption>
         <div class="in-paint"><canvas id="in-A" tabindex="0" role="application"
           aria-describedby="in-help"></canvas><i id="in-cursor"></i></div></figure>
-      <figure><figcaption>attention that the module computes</figcaption>
+      <figure><figcaption>attention computed</figcaption>
         <canvas id="in-M" role="img"></canvas></figure>
-      <figure><figcaption>its input [${symbol("X")}₁ | ${symbol("X")}₂], as wide as it is</figcaption>
+      <figure><figcaption>input [${symbol("X")}₁ | ${symbol("X")}₂]</figcaption>
         <div class="in-room"><canvas id="in-X" role="img"></canvas></div></figure>
       <div class="in-side">
         <div class="ex-reading">${symbol("m/L")} <b id="in-share"></b></div>
@@ -103,7 +103,8 @@
       </div>
     </div>
     <p class="ex-note" id="in-help">${LENGTH} tokens, equal weights, a leak of 0.001 asked for. Arrow keys move on
-      the pattern, the space bar paints. Each row keeps at least one token.</p>`;
+      the pattern, the space bar paints. Each row keeps at least one token. The dashed frame is the room
+      that the input takes at ${symbol("m")} = ${symbol("L")}.</p>`;
 
   const element = (id) => document.getElementById(`in-${id}`);
 
