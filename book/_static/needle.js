@@ -2,7 +2,7 @@
 "use strict";
 
 (() => {
-  const { generator, percent, real, symbol, slider, select, say, mount, svg, chart } =
+  const { generator, percent, symbol, slider, select, say, mount, svg, chart } =
     globalThis.JLWidgets;
   const { dot, softmax } = globalThis.JLQueries;
 

@@ -122,6 +122,7 @@ globalThis.JLTails = (() => {
   }
 
   return {
-    excess, correlatedExponent, logBeta, studentLogTail, chiSquareTails, logGamma, logBinomial, logSum, leastDim,
+    excess, correlatedExponent, logBeta, studentLogTail, chiSquareTails, logGamma, logBinomial,
+    logSum, leastDim,
   };
 })();
