@@ -139,7 +139,8 @@ def best_queries(documents, sets, dtype):
     # A query's length changes no order, so its entries may be as large as the format likes.
     order = np.inf if dtype == "int8" else None
     found = ~np.isnan(queries[:, 0])
-    unit = queries[found] / np.linalg.norm(queries[found], order, axis=1, keepdims=True)
+    size = np.linalg.norm(queries[found], order, axis=1, keepdims=True)
+    unit = queries[found] / np.where(size > 0, size, 1.0)  # 0 serves the set of all documents
     queries[found] = stored(np.clip(unit, -1, 1), dtype)
     return queries
 
