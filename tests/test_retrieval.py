@@ -17,7 +17,7 @@ from jl_attention.retrieval import critical_n, every_set, learned, learned_docum
 from jl_attention.retrieval.curve import polynomials
 from jl_attention.retrieval.given import bisect, colexicographic
 from jl_attention.theory import absorption
-from jl_attention_book.critical_n import DIMS, FINEST, PUBLISHED, published_fit, solve
+from jl_attention_book.critical_n import DIMS, FINEST, PUBLISHED, least_dims, published_fit, solve
 from jl_attention_book.tables import read_table
 
 NUMPY = {"float64": np.float64, "float32": np.float32, "float16": np.float16, "int8": np.int8}
@@ -319,6 +319,24 @@ def test_a_slice_of_the_table(method, dim):
             float(found.pop("scale_ratio")), rel=2e-3
         )
         assert row == {key: str(value) for key, value in found.items()}
+
+
+def test_all_pairs_of_46_documents():
+    rows = read_table(ROOT / "book/results/all_pairs.csv")
+    least = {(row["method"], row["dtype"]): int(row["dim"]) for row in rows}
+    assert len(rows) == len(least) == 9
+    assert [least["moment_curve", name] for name in ("float32", "float16", "int8")] == [4, 0, 0]
+    for dtype in ("float32", "float16", "int8"):
+        assert least["learned", dtype] < least["max_margin", dtype] == 14
+        held = [every_set(unit(46, dim, 0), dtype=dtype).n for dim in (13, 14)]
+        assert held[0] < held[1] == 46
+    assert least_dims(8, most=6) == [
+        {"method": method, "dtype": dtype, "dim": dim}
+        for method, dims in (("moment_curve", (4, 4, 4)), ("max_margin", (6, 6, 6)))
+        for dtype, dim in zip(("float32", "float16", "int8"), dims, strict=True)
+    ] + [
+        {"method": "learned", "dtype": dtype, "dim": 4} for dtype in ("float32", "float16", "int8")
+    ]
 
 
 def test_published_values_are_the_paper_s():

@@ -1,7 +1,8 @@
 """The book's table of critical n: documents of which every two are some query's top 2.
 
 ``python -m jl_attention_book.critical_n -o book/results/critical_n.csv`` recomputes it, or with
-``--method`` and ``--dim`` some of its rows.
+``--method`` and ``--dim`` some of its rows; with ``--documents 46 -o book/results/all_pairs.csv``
+it makes the table of least dimensions for so many documents instead.
 """
 
 import argparse
@@ -9,6 +10,9 @@ import math
 import sys
 from pathlib import Path
 
+import numpy as np
+
+from jl_attention.codes import MomentCurveCodes, draw
 from jl_attention.errors import ConstructionError
 from jl_attention.retrieval import FORMATS, METHODS, critical_n, every_set, learned_documents
 from jl_attention_book.tables import read_table, write_table
@@ -81,6 +85,29 @@ def learned(dim, formats):
     return {dtype: best[dtype] for dtype in formats}
 
 
+def least_dims(n, most=20):
+    """Return the least dimension at which each method holds all pairs of n documents, by format.
+
+    Rows of a table; 0 stands for none that was tried.
+    """
+    documents = {
+        "moment_curve": lambda dim: MomentCurveCodes(n, dim, 2).array() / np.sqrt(2),
+        "max_margin": lambda dim: draw("unit", n, dim, 0).array(),
+        "learned": lambda dim: learned_documents(n, dim),
+    }
+    rows = []
+    for method, make in documents.items():
+        least = dict.fromkeys(FORMATS[1:], 0)
+        for dim in range(4, 5 if method == "moment_curve" else most + 1):
+            made = make(dim)
+            for dtype in [name for name, found in least.items() if not found]:
+                least[dtype] = dim if every_set(made, dtype=dtype).n == n else 0
+            if all(least.values()):
+                break
+        rows += [{"method": method, "dtype": name, "dim": dim} for name, dim in least.items()]
+    return rows
+
+
 def main(arguments=None):
     """Recompute the table, or some of its rows and keep the others."""
     parser = argparse.ArgumentParser(
@@ -89,7 +116,11 @@ def main(arguments=None):
     parser.add_argument("-o", "--output", required=True, help="the table, written atomically")
     parser.add_argument("--method", choices=METHODS)
     parser.add_argument("--dim", type=int)
+    parser.add_argument("--documents", type=int, help="least dimensions for so many, instead")
     options = parser.parse_args(arguments)
+    if options.documents is not None:
+        write_table(options.output, least_dims(options.documents))
+        return
     some = [
         (method, dim)
         for method in METHODS

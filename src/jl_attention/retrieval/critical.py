@@ -131,7 +131,7 @@ def predicted_n(dim, top_k=2, expected=HALF):
     Examples
     --------
     >>> [predicted_n(dim) for dim in (12, 32, 64)]
-    [30, 474, 17864]
+    [30, 485, 18041]
     """
     dim, top_k = check_int("dim", dim), check_int("top_k", top_k)
     log_expected = math.log(check_real("expected", expected, above=0))
