@@ -50,7 +50,7 @@ def capacity(rows):
         ax.text(45, shift * n, f"moment curve, {dtype}", color=COLORS["beyond"], ha="right")
     ax.text(45, 165, "published: gradient descent", color=COLORS["measured"], ha="right")
     ax.text(27, 800, "random documents,\nbest query", color=COLORS["exact"], ha="right")
-    ax.text(34, 1100, "its law", color=COLORS["exact"], ha="right")
+    ax.text(38, 700, "its law", color=COLORS["exact"])
     ax.text(5, 280, "learned", color=COLORS["theory"])
     ax.set(
         xlabel="embedding dimension $d$",
