@@ -1,5 +1,7 @@
 """Critical n: what is counted is true, in exact arithmetic and in the number format."""
 
+import subprocess
+import sys
 from fractions import Fraction
 from itertools import combinations
 from math import comb
@@ -170,6 +172,13 @@ def test_the_bound_is_needed_and_ties_do_not_count():
         assert not certain[0]
         assert ratio[0] == np.inf
     assert every_set(twins, 1).n == 1
+
+
+def test_the_package_knows_it_without_importing_it():
+    code = "import sys, jl_attention; assert 'jl_attention.retrieval' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert jla.retrieval is retrieval
+    assert "retrieval" in dir(jla)
 
 
 def test_sets_come_in_an_order_that_a_shorter_list_keeps():
