@@ -212,6 +212,13 @@ def test_the_distances_drawn_have_the_law_of_chi_square(pages):
 def test_the_inner_products_drawn_have_their_law(pages):
     page = pages("products")
     dims = page.evaluate("JLProducts.dims")
+
+    def products_at(rho):
+        choose(page, "products", m=dims.index(10), rho=rho)
+        return np.array(page.evaluate("JLProducts.read().products"))
+
+    mixed = 0.8 * products_at(1) + 0.6 * products_at(0)  # <Gx, G(0.8 x + 0.6 z)>
+    np.testing.assert_allclose(products_at(0.8), mixed, rtol=1e-9, atol=1e-12)
     for m, rho, eps in [(1, 0, 0.5), (10, 0.6, 0.3), (10, -1, 0.95), (1000, -0.3, 0.05)]:
         choose(page, "products", m=dims.index(m), rho=rho, eps=eps)
         read = page.evaluate("JLProducts.read()")
@@ -245,6 +252,10 @@ def test_the_frontier_is_the_package_s(pages):
     got = [np.inf if value is None else value for value in got]
     np.testing.assert_allclose(got, wanted, rtol=1e-6)
     assert np.isinf(wanted).any()
+    for size in (1, 10, 1e4):
+        wanted = jla.necessary_dim(2**20, [1, 4, 16], "packing", scale_ratio=size)
+        got = page.evaluate("(s) => [1, 4, 16].map((k) => JLFrontier.packing(2 ** 20, k, s))", size)
+        assert got == wanted.tolist()
     sizes = page.evaluate("JLFrontier.SIZES")
     for steps in [{"R": 15, "L": 4, "k": 4}, {"R": 30, "L": 14, "k": 16}, {"R": 5, "L": 0, "k": 1}]:
         choose(page, "frontier", **steps)
