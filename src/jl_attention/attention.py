@@ -16,6 +16,16 @@ from scipy.special import softmax
 
 from .errors import ParameterError, check_int
 
+__all__ = [
+    "BLOCK_BYTES",
+    "attention_input",
+    "fixed_parameters",
+    "parameter_scale",
+    "row_blocks",
+    "self_attention",
+    "self_attention_logits",
+]
+
 BLOCK_BYTES = 2**26
 """Memory for one block of rows of an L x L matrix."""
 

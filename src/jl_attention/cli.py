@@ -26,6 +26,8 @@ from .targets import CONVENTIONS, PADDINGS, column_counts, row_counts, row_ratio
 from .theory.total_variation import leak_for_target, leak_for_total_variation
 from .workloads.commands import add_commands as add_workload_commands
 
+__all__ = ["BAD_INPUT", "DONE", "IMPOSSIBLE", "MISSED", "main"]
+
 DONE, MISSED, BAD_INPUT, IMPOSSIBLE = range(4)
 
 LEAK = 0.01

@@ -18,6 +18,15 @@ import numpy as np
 
 from .errors import ParameterError
 
+__all__ = [
+    "AHEAD",
+    "WORKERS",
+    "RowBlock",
+    "one_blas_thread",
+    "run",
+    "support_blocks",
+]
+
 AHEAD = 4
 """Blocks in flight for each worker: enough to keep it busy, few enough to keep memory small."""
 

@@ -7,6 +7,23 @@ from collections.abc import Iterable
 
 import numpy as np
 
+__all__ = [
+    "ClaimError",
+    "ConstructionError",
+    "FileError",
+    "JLAttentionError",
+    "MissingExtraError",
+    "MissingFileError",
+    "ParameterError",
+    "PrecisionWarning",
+    "TargetError",
+    "check_array",
+    "check_choice",
+    "check_int",
+    "check_real",
+    "require",
+]
+
 
 class JLAttentionError(Exception):
     """Base of every error this package raises on purpose."""

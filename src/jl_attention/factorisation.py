@@ -17,6 +17,11 @@ An isometry W leaves F W^T (F W^T)^T = F F^T as it is. So (left G^T, right G^T) 
 
 import numpy as np
 
+__all__ = [
+    "ZERO",
+    "balanced_factors",
+]
+
 ZERO = 1e-12
 """Singular values below this share of the largest are rounding, and count as zero.
 

@@ -10,6 +10,11 @@ from . import attention
 from .codes import Codes, GivenCodes
 from .result import Result
 
+__all__ = [
+    "LARGEST_ALLOWANCE",
+    "Construction",
+]
+
 LARGEST_ALLOWANCE = 0.1
 """Where rounding may move a ratio by more than this, its allowance would excuse anything."""
 

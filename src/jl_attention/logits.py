@@ -11,6 +11,23 @@ from scipy import sparse
 
 from .errors import ParameterError, check_real
 
+__all__ = [
+    "MAX_LOGIT_SCALE",
+    "SCALE_FACTOR",
+    "SCALE_MARGIN",
+    "all_alike",
+    "check_precision",
+    "exact_gap_scale",
+    "interpolation_scale",
+    "logit_tolerance",
+    "logits_of_rows",
+    "max_logit",
+    "off_support_tolerance",
+    "row_norms",
+    "smallest_logit_scale",
+    "target_logits",
+]
+
 SCALE_FACTOR = 3.0
 """Default tau of interpolation, in units of log(1/eps2)."""
 

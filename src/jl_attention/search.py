@@ -21,6 +21,16 @@ from .logits import target_logits
 from .precision import measure
 from .targets import check_target
 
+__all__ = [
+    "CHUNK_BYTES",
+    "Factors",
+    "LogitSampler",
+    "SmallestDim",
+    "gaussian_gram",
+    "smallest_dim",
+    "streamed_gram",
+]
+
 CHUNK_BYTES = 2**27
 """Memory for one chunk of rows of G."""
 

@@ -14,6 +14,10 @@ from .logits import off_support_tolerance
 from .methods import Interpolate, least_norm_queries
 from .theory.tails import student_tail
 
+__all__ = [
+    "StreamingHead",
+]
+
 
 class StreamingHead:
     """An attention head that grows one token at a time, with exact ratios on each row's support.

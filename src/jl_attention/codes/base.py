@@ -17,6 +17,24 @@ from ..engine import one_blas_thread
 from ..errors import ParameterError, check_choice, check_int
 from ..interop.arrays import real_array
 
+__all__ = [
+    "BLOCK_ROWS",
+    "CODES_STREAM",
+    "DOUBLE",
+    "KINDS",
+    "WELL_CONDITIONED",
+    "Codes",
+    "GaussianCodes",
+    "GivenCodes",
+    "MomentCurveCodes",
+    "TightCodes",
+    "UnitCodes",
+    "check_dtype",
+    "draw",
+    "generator",
+    "stream_key",
+]
+
 DOUBLE = np.dtype(np.float64)
 
 BLOCK_ROWS = 256

@@ -18,6 +18,13 @@ from ..errors import ParameterError, check_array, check_int, check_real
 from ..logits import max_logit
 from .base import draw
 
+__all__ = [
+    "coherence",
+    "unit_codes",
+    "universal_leak",
+    "welch_bound",
+]
+
 
 def unit_codes(length, dim, rng=None, dtype=np.float64):
     """Draw independent codes, uniform on the unit sphere of R^m, as an array (L, m)."""

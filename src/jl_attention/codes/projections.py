@@ -30,6 +30,21 @@ from scipy import sparse
 
 from ..errors import ParameterError, check_int, check_real
 
+__all__ = [
+    "CHUNK_BYTES",
+    "DENSE_STORAGE",
+    "FAMILIES",
+    "OSNAP",
+    "SRHT",
+    "Gaussian",
+    "HadamardMap",
+    "LinearMap",
+    "Orthogonal",
+    "Rademacher",
+    "Sparse",
+    "SparseMap",
+]
+
 CHUNK_BYTES = 2**19
 """Dense input is taken in blocks of about this size, so that a block stays in a core's cache."""
 

@@ -3,6 +3,10 @@
 import os
 from pathlib import Path
 
+__all__ = [
+    "write_atomically",
+]
+
 
 def write_atomically(path, content):
     """Write a file so that no reader sees half of it; one that was there before is replaced.

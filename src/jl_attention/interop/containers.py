@@ -23,6 +23,27 @@ import numpy as np
 from ..errors import FileError, MissingFileError, TargetError, require
 from .atomic import write_atomically
 
+__all__ = [
+    "ARRAY_FILES",
+    "MAX_BYTES",
+    "STDIN",
+    "UNREADABLE",
+    "NpzArchive",
+    "check_writable",
+    "decompress",
+    "errors_named",
+    "listed",
+    "read_arrays",
+    "read_bytes",
+    "read_content",
+    "read_npy",
+    "read_safetensors",
+    "reason",
+    "suffix_of",
+    "write_arrays",
+    "write_content",
+]
+
 MAX_BYTES = 2**30
 """Largest file, and largest unpacked content, that is read unless asked otherwise: 1 GiB."""
 

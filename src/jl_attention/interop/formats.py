@@ -8,6 +8,13 @@ from scipy.special import softmax
 from ..attention import row_blocks
 from ..errors import ParameterError, PrecisionWarning, check_choice, check_real, require
 
+__all__ = [
+    "FORMATS",
+    "attention_moved",
+    "check_export",
+    "rounded",
+]
+
 FORMATS = ("float64", "float32", "float16", "bfloat16")
 """Number formats that `rounded` knows, the finest first."""
 

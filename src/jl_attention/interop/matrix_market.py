@@ -16,6 +16,13 @@ from scipy import sparse
 from ..errors import FileError
 from .containers import reason
 
+__all__ = [
+    "FIELDS",
+    "SYMMETRIES",
+    "Header",
+    "read_matrix_market",
+]
+
 FIELDS = ("real", "double", "integer", "unsigned-integer", "pattern")
 SYMMETRIES = ("general", "symmetric", "hermitian")
 

@@ -7,6 +7,11 @@ import numpy as np
 
 from ..errors import ParameterError, check_choice, require
 
+__all__ = [
+    "ONNX_FORMATS",
+    "onnx_attention",
+]
+
 ONNX_FORMATS = ("float32", "float16")
 """Number formats in which ONNX Runtime's Attention runs on a CPU."""
 

@@ -8,6 +8,11 @@ from ..errors import ParameterError, require
 from .files import arrays
 from .formats import check_export
 
+__all__ = [
+    "multihead_attention",
+    "to_torch",
+]
+
 
 def to_torch(built, *, dtype=None, device=None, on_loss="warn", tolerance=None):
     """Return a construction's X, W_Q, W_K, Q and K as PyTorch tensors (extra ``torch``).

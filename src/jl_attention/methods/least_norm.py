@@ -8,6 +8,13 @@ from ..engine import run, support_blocks
 from ..errors import ConstructionError
 from ..logits import all_alike
 
+__all__ = [
+    "BLOCK_BYTES",
+    "MAX_CONDITION",
+    "interpolating_queries",
+    "least_norm_queries",
+]
+
 MAX_CONDITION = 1e12
 """Largest accepted condition number of a Gram matrix; beyond it few digits of a query are left."""
 

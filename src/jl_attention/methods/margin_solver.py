@@ -47,6 +47,23 @@ from .least_distance import (
     rounding,
 )
 
+__all__ = [
+    "CANDIDATES",
+    "CHECKS",
+    "ENTERING",
+    "EXCHANGES",
+    "FAR",
+    "RANK",
+    "SAMPLE",
+    "SCALE",
+    "START",
+    "TOGETHER",
+    "WORST",
+    "ConvexCombination",
+    "MaxMarginResult",
+    "shortest_queries",
+]
+
 RANK = 1e-12
 """Singular values of the support's differences below this, relative to the largest, are zero."""
 

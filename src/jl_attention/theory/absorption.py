@@ -26,6 +26,22 @@ from scipy import special
 from ..errors import ParameterError, check_array, check_choice, check_real
 from .search import doubling_search, log_binomial, log_sum
 
+__all__ = [
+    "NEGLIGIBLE",
+    "SCOPES",
+    "STEPS",
+    "TERMS",
+    "expected_failures",
+    "failure_probability",
+    "infeasible_probability",
+    "log_expected_failures",
+    "log_expected_failures_for_counts",
+    "log_infeasible",
+    "required_dim",
+    "required_dim_for_counts",
+    "threshold_dim",
+]
+
 SCOPES = ("row", "pattern", "every_support")
 
 NEGLIGIBLE = 45.0

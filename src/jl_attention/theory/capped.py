@@ -32,6 +32,12 @@ from ..errors import check_array
 from .absorption import NEGLIGIBLE, STEPS, TERMS, _log_internal_angle, _log_slope, _newton
 from .search import log_binomial, log_sum
 
+__all__ = [
+    "NODES",
+    "log_no_query",
+    "no_query_probability",
+]
+
 NODES = 200
 """Nodes of the quadrature over a half line."""
 

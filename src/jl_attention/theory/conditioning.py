@@ -9,6 +9,12 @@ import numpy as np
 from ..errors import check_array
 from . import inner_products, tails
 
+__all__ = [
+    "orthogonal_log_bound",
+    "wrong_sign_bound",
+    "wrong_sign_tail",
+]
+
 
 def wrong_sign_tail(dim, correlation):
     """Return P(<Gx,Gy> < 0) for unit vectors with <x,y> = rho > 0, exactly.

@@ -37,6 +37,20 @@ from ..targets import check_target, row_counts
 from . import inner_products, one_bit, orthogonal
 from .search import as_int, doubling_search, log_of
 
+__all__ = [
+    "CLASS_LAWS",
+    "LAWS",
+    "METHODS",
+    "class_log_failure",
+    "default_logit_scale",
+    "expected_failures_for_target",
+    "failure_probability",
+    "failure_probability_for_target",
+    "required_dim",
+    "required_dim_for_target",
+    "target_log_failure",
+]
+
 METHODS = ("row_projection", "svd_projection")
 """The methods whose logits are inner products of projected vectors."""
 

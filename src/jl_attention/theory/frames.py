@@ -31,6 +31,21 @@ from ..logits import check_precision, interpolation_scale, max_logit, off_suppor
 from .search import doubling_search, log_of, log_sum
 from .tails import student_log_tail
 
+__all__ = [
+    "CODES",
+    "FARTHEST",
+    "INTERPOLATED",
+    "NEGLIGIBLE",
+    "NODES",
+    "failure_probability",
+    "level",
+    "log_expected_leaks",
+    "log_expected_leaks_for_rows",
+    "off_support_log_tail",
+    "off_support_tail",
+    "required_dim",
+]
+
 CODES = ("gaussian", "tight", "unit")
 
 NEGLIGIBLE = 50.0

@@ -7,6 +7,11 @@ from .inner_products import polarisation_exponent
 from .search import as_int, least_dim
 from .tails import chi_square_log_failure
 
+__all__ = [
+    "JL_BOUNDS",
+    "jl_dim",
+]
+
 JL_BOUNDS = ("exact", "chernoff", "dasgupta_gupta")
 
 

@@ -19,6 +19,16 @@ from ..errors import ParameterError, check_array, check_choice
 from ..targets import check_target
 from .search import as_int, log_binomial
 
+__all__ = [
+    "CODES",
+    "EXCESS",
+    "fixed_keys_dim",
+    "gordon_margin",
+    "predicted_scale_ratio",
+    "simplex_scale_ratio",
+    "spectral_scale_ratio",
+]
+
 CODES = ("gaussian", "unit")
 
 EXCESS = np.geomspace(1e-3, 1e3, 61)

@@ -6,6 +6,11 @@ from scipy import special
 from ..errors import ParameterError, check_array, check_choice
 from .search import as_int, least_dim, log_binomial
 
+__all__ = [
+    "NECESSARY_BOUNDS",
+    "necessary_dim",
+]
+
 NECESSARY_BOUNDS = ("radon", "warren", "packing", "bits")
 
 

@@ -30,6 +30,11 @@ from ..errors import check_array
 from .inner_products import inner_product_exponent
 from .tails import polarisation_exponent
 
+__all__ = [
+    "LEAST_DENSITY",
+    "inner_product_log_tail",
+]
+
 LEAST_DENSITY = 1 / 3
 """The least share p of nonzeros for which the tails are proved; for p < 1/3, E q^4 can exceed 3."""
 

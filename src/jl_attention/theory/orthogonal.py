@@ -28,6 +28,18 @@ from . import tails
 from .inner_products import SIDES
 from .tails import NEGLIGIBLE
 
+__all__ = [
+    "GRID",
+    "PANELS",
+    "ROUNDING",
+    "TINY",
+    "dim_with_rotation",
+    "inner_product_log_tail",
+    "inner_product_tail",
+    "inner_product_variance",
+    "matching_dim",
+]
+
 GRID = 513
 """Points on which the peak of an integrand is looked for."""
 

@@ -15,6 +15,19 @@ from scipy import special
 
 from ..errors import check_array, check_choice
 
+__all__ = [
+    "BETA_UNDERFLOW",
+    "NEGLIGIBLE",
+    "cap_bound",
+    "cap_tail",
+    "chi_square_failure",
+    "chi_square_log_failure",
+    "polarisation_exponent",
+    "student_bound",
+    "student_log_tail",
+    "student_tail",
+]
+
 NEGLIGIBLE = 50.0
 """Quadrature stops where the integrand has fallen by the factor exp(-NEGLIGIBLE)."""
 

@@ -22,6 +22,15 @@ from ..errors import ParameterError, check_array, check_int, check_real
 from ..interop.mapped import blocks_of
 from ..targets import check_target, opened_or_checked, row_counts
 
+__all__ = [
+    "LARGEST_LEAK",
+    "joint_bound",
+    "leak_for_target",
+    "leak_for_total_variation",
+    "output_error_bound",
+    "total_variation_bound",
+]
+
 LARGEST_LEAK = float(np.nextafter(1.0, 0.0))
 """A leak asked for lies below 1."""
 

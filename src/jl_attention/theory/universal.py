@@ -8,6 +8,11 @@ from .frames import off_support_log_tail
 from .search import as_int, ceil_dim, least_dim, log_binomial, log_of, log_sum
 from .tails import cap_tail
 
+__all__ = [
+    "BOUNDS",
+    "universal_dim",
+]
+
 BOUNDS = ("sharp", "closed_form")
 
 
