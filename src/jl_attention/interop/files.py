@@ -11,9 +11,12 @@ attention. With ``full=True`` the file also has
   Q K^T / sqrt(m) = queries keys^T.
 """
 
+from __future__ import annotations
+
 import io
 import json
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
@@ -38,6 +41,13 @@ from .containers import (
     write_content,
 )
 from .matrix_market import read_matrix_market
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import ArrayLike
+
+    from ..head import Construction
 
 __all__ = [
     "FORMAT",
@@ -66,18 +76,18 @@ CONVENTION = "attention = softmax(queries keys^T) = softmax(Q K^T / sqrt(m)), Q 
 
 
 def read_target(
-    path,
+    path: str | Path,
     *,
-    normalize=False,
-    max_bytes=MAX_BYTES,
-    array=None,
-    head=None,
-    mask=None,
-    top_k=None,
-    threshold=None,
-    self_loops=False,
-    padding=None,
-):
+    normalize: bool = False,
+    max_bytes: int = MAX_BYTES,
+    array: str | None = None,
+    head: int | tuple[int, ...] | None = None,
+    mask: str | None = None,
+    top_k: int | None = None,
+    threshold: float | None = None,
+    self_loops: bool = False,
+    padding: str | None = None,
+) -> sparse.csr_array:
     """Read a target from a file.
 
     Parameters
@@ -141,7 +151,9 @@ def read_target(
     return targets.check_target(weights, name=name)
 
 
-def read_matrix(path, *, max_bytes=MAX_BYTES, array=None):
+def read_matrix(
+    path: str | Path, *, max_bytes: int = MAX_BYTES, array: str | None = None
+) -> np.ndarray | sparse.sparray:
     """Return the matrix or the stack that a file holds, as it is there.
 
     Parameters, `FileError` and `MissingFileError` as in `read_target`.
@@ -319,7 +331,7 @@ _TARGET_READERS = {
 _PACKED = {".mtx.gz": ".mtx", ".mtx.bz2": ".mtx"}
 
 
-def write_target(path, target):
+def write_target(path: str | Path, target: ArrayLike | sparse.sparray) -> None:
     """Write a target to a file that `read_target` reads, atomically.
 
     Parameters
@@ -358,7 +370,7 @@ _TARGET_WRITERS = {
 # --- Constructions -------------------------------------------------------------------------------
 
 
-def save(built, path, *, full=False):
+def save(built: Construction, path: str | Path, *, full: bool = False) -> None:
     """Write a construction as ``.npz`` or ``.safetensors``, atomically.
 
     The file appears whole or not at all; one that was there before is replaced.
@@ -386,7 +398,7 @@ def save(built, path, *, full=False):
     write_arrays(path, stored | (arrays(built) if full else {}), text)
 
 
-def load(path, *, max_bytes=MAX_BYTES):
+def load(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict:
     """Read what `save` wrote; `Construction.load` makes a construction of it.
 
     Parameters
@@ -417,7 +429,7 @@ def load(path, *, max_bytes=MAX_BYTES):
         return {**_halves(stored), **settings}
 
 
-def arrays(built):
+def arrays(built: Construction) -> dict[str, np.ndarray]:
     """Return a construction's X, W_Q, W_K, Q and K in a dict, as a full file holds them.
 
     Q = X W_Q and K = X W_K, so that a kernel which divides Q K^T by sqrt(m) has the logits Lambda.
