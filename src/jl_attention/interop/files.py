@@ -16,6 +16,7 @@ from __future__ import annotations
 import io
 import json
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,8 +44,6 @@ from .containers import (
 from .matrix_market import read_matrix_market
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import ArrayLike
 
     from ..head import Construction
@@ -87,7 +86,7 @@ def read_target(
     threshold: float | None = None,
     self_loops: bool = False,
     padding: str | None = None,
-) -> sparse.csr_array:
+) -> sparse.csr_array | targets.MappedTarget:
     """Read a target from a file.
 
     Parameters
@@ -97,6 +96,7 @@ def read_target(
         `scipy.sparse.save_npz` (csr, csc, coo, bsr or dia) or PyData's ``sparse.save_npz`` write
         it, with data, indices, indptr and shape under a common prefix, or with dense arrays;
         ``.npy``; or ``.safetensors`` (extra ``files``). "-" is the standard input, in any of these.
+        A directory that `targets.write_mapped` wrote stays on disk, and takes no option.
     normalize : bool, optional
         Divide each row by its sum, so that a 0/1 mask or counts will do.
     max_bytes : int, optional
@@ -116,7 +116,7 @@ def read_target(
 
     Returns
     -------
-    scipy.sparse.csr_array of float64, shape (L, L)
+    scipy.sparse.csr_array of float64, shape (L, L), or targets.MappedTarget
 
     Raises
     ------
@@ -131,6 +131,11 @@ def read_target(
     ParameterError
         An option is out of range, or does not go with another.
     """
+    if path != STDIN and (Path(path) / "indptr.npy").is_file():
+        told = (normalize, array, head, mask, top_k, threshold, self_loops, padding)
+        if any(value not in (None, False) for value in told):
+            raise ParameterError(f"{path}: a target that stays on disk is read as it is there")
+        return targets.MappedTarget(path)
     if mask is not None and (top_k is not None or threshold is not None):
         raise ParameterError("mask: its entries are alike; top_k and threshold are for weights")
     name = "the standard input" if path == STDIN else str(path)
