@@ -10,6 +10,14 @@ from .formats import FORMATS
 from .given import Certificate, CriticalN, bisect, every_set
 from .learned import learned_documents
 
+__all__ = [
+    "HALF",
+    "MAX_SETS",
+    "METHODS",
+    "critical_n",
+    "predicted_n",
+]
+
 METHODS = ("moment_curve", "max_margin", "learned")
 
 MAX_SETS = 200_000

@@ -8,6 +8,11 @@ import numpy as np
 from .formats import ACCUMULATOR, LEVELS, STORED, gamma
 from .given import Certificate, CriticalN, bisect
 
+__all__ = [
+    "curve_n",
+    "polynomials",
+]
+
 
 def curve_n(top_k, dtype, max_sets):
     """Return the critical n of the moment curve, by doubling and bisection."""

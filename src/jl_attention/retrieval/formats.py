@@ -4,6 +4,16 @@ import numpy as np
 
 from ..errors import check_array, check_choice
 
+__all__ = [
+    "ACCUMULATOR",
+    "FORMATS",
+    "LEVELS",
+    "STORED",
+    "gamma",
+    "is_returned",
+    "stored",
+]
+
 FORMATS = ("float64", "float32", "float16", "int8")
 """Number formats, the finest first."""
 

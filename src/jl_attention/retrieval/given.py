@@ -11,6 +11,17 @@ from ..errors import ConstructionError, ParameterError, check_int
 from ..methods.margin_solver import shortest_queries
 from .formats import is_returned, stored
 
+__all__ = [
+    "BLOCK",
+    "Certificate",
+    "CriticalN",
+    "best_queries",
+    "bisect",
+    "colexicographic",
+    "every_set",
+    "rows_of",
+]
+
 BLOCK = 2048
 """Sets solved at once."""
 

@@ -9,6 +9,14 @@ from ..errors import ConstructionError, check_int
 from ..methods.margin_solver import shortest_queries
 from .given import rows_of
 
+__all__ = [
+    "HARD",
+    "SHAKE",
+    "SHARP",
+    "STEPS",
+    "learned_documents",
+]
+
 STEPS = 40
 
 SHAKE = 0.25
