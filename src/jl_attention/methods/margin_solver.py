@@ -106,6 +106,9 @@ SCALE = 3.0
 SAMPLE = 8
 """Logits looked at for each token that `_Competing.roughly_largest` is to find."""
 
+NOTHING = 1e-14
+"""A weight of a convex combination that is rounding, not a token's."""
+
 CHECKS = 50
 """A row is unresolved after so many checks on all tokens."""
 
@@ -529,7 +532,7 @@ class _Problem:
         """Return the certificate that these weights make, or None."""
         weights = np.maximum(weights, 0.0)
         weights /= weights.sum()
-        competitors, weights = competitors[weights > 0], weights[weights > 0]
+        competitors, weights = competitors[weights > NOTHING], weights[weights > NOTHING]
         weakest = values.argmin()
         c_s = self.keys[support[weakest]]
         point = weights @ (self.keys[competitors] - c_s)
