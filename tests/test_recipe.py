@@ -11,7 +11,12 @@ import jl_attention as jla
 from jl_attention import cli
 
 RECIPE = ROOT / "book/recipe.ipynb"
-EXTRAS = {"torch": "torch", "onnx": "onnxruntime", "glue": "myst_nb"}
+EXTRAS = {
+    "torch": "torch",
+    "onnx": "onnxruntime",
+    "glue": "myst_nb",
+    "distributed": "distributed",
+}
 """What a snippet with this word needs; it is passed over where that is not installed."""
 
 FENCE = re.compile(r"^```(python|console)\n(.*?)^```$", re.M | re.S)
