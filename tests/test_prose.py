@@ -28,7 +28,6 @@ FACTS = {
         "1035": "the pairs of 46",
         "39": "bits, in words before they are computed",
     },
-    "explorer": {"1.5": "a factor of the page's own script"},
     "index": {"3.11": "the oldest Python", "4.0": "the version of a licence"},
 }
 """Numbers of a page that its cells need not know, and what they are."""

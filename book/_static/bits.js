@@ -2,8 +2,9 @@
 "use strict";
 
 (() => {
-  const { generator, percent, real, symbol, slider, select, say, mount, svg, chart, scales, colour, paint } =
-    globalThis.JLWidgets;
+  const {
+    generator, real, symbol, slider, select, say, mount, svg, chart, scales, colour, paint,
+  } = globalThis.JLWidgets;
   const { zeros, dot, transpose, orthogonalise, leastNormQuery, shortestQuery, softmax } =
     globalThis.JLQueries;
 

@@ -56,7 +56,7 @@
     element("bound").textContent = real(most);
     const x = { low: -2.5, high: 2.5, label: "inner product after the projection" };
     const label = `Inner products of ${PAIRS} pairs of correlation ${rho}; ${off} are off by more than ${eps}`;
-    chart(element("chart"), { x, y: { low: 0, high: 1 }, label, ratio: 0.4 }, (at) => [
+    chart(element("chart"), { x, y: { low: 0, high: 1, bare: true }, label, ratio: 0.4 }, (at) => [
       ...[[-2.5, rho - eps], [rho + eps, 2.5]].map(([from, to]) =>
         svg("rect", {
           class: "ex-free",

@@ -152,7 +152,7 @@ globalThis.JLWidgets = (() => {
   }
 
   /**
-   * A chart with the axes {low, high, log, label} in a box; `marks` is given
+   * A chart with the axes {low, high, log, label, bare} in a box; `marks` is given
    * {x, y, top, bottom, left, right, line} in pixels and returns what to draw.
    */
   function chart(box, { x: xAxis, y: yAxis, label, ratio = 0.55 }, marks) {
@@ -171,7 +171,7 @@ globalThis.JLWidgets = (() => {
         points: points.map(([a, b]) => `${x(a).toFixed(1)},${y(b).toFixed(1)}`).join(" "),
       });
     const parts = [];
-    for (const [value, name] of ticks(yAxis)) {
+    for (const [value, name] of yAxis.bare ? [] : ticks(yAxis)) {
       parts.push(svg("line", { class: "ex-grid", x1: left, x2: right, y1: y(value), y2: y(value) }));
       parts.push(text({ x: left - 6, y: y(value) + 4, "text-anchor": "end" }, name));
     }
