@@ -43,7 +43,8 @@
       (square, pair) => (rho * square + Math.sqrt(1 - rho * rho) * mixed[pair]) / m,
     );
     const off = products.filter((x) => Math.abs(x - rho) > eps).length;
-    return { m, rho, eps, products, off, spread: Math.sqrt((1 + rho * rho) / m), bound: bound(m, eps, rho) };
+    const spread = Math.sqrt((1 + rho * rho) / m);
+    return { m, rho, eps, products, off, spread, bound: bound(m, eps, rho) };
   }
 
   function draw() {
