@@ -57,7 +57,7 @@ html: $(READY)  ## build the book from scratch, warnings are errors
 	rm -rf _build
 	$(BUILD)
 
-site-check: $(READY)  ## no built page loads anything from outside
+site-check: $(READY)  ## no built page loads anything from outside, or too much
 	$(BIN)/python tests/check_site.py _build/html
 
 portability: $(READY)  ## run tests and notebooks as other machines would; MACHINES="--list" lists them

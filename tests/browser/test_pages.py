@@ -1,5 +1,7 @@
 """Every page of the built book, as a reader's browser shows it."""
 
+import re
+
 import checks
 import pytest
 from conftest import DESKTOP, HTML, PHONE
@@ -35,8 +37,8 @@ def test_page(visit, path, size):
         problems += problems_of(page, "contrast")
         if size == DESKTOP:
             problems += problems_of(page, "paper")
-        problems += checks.console_problems(visited.console)
-        problems += visited.outside + visited.missing
+        problems += checks.weight_problems(visited.loaded)
+        problems += visited.console + visited.outside + visited.missing
     if problems:
         pytest.fail("\n".join(problems), pytrace=False)
 
@@ -69,9 +71,13 @@ def test_the_search_finds(visit, words, chapter, size):
         page.keyboard.type(words)
         page.keyboard.press("Enter")
         page.locator("#search-results p.search-summary").filter(has_text="found").wait_for()
-        page.locator(f'#search-results a[href^="{chapter}"]').first.click()
+        result = page.locator(f'#search-results li:has(a[href^="{chapter}"])').first
+        context = result.locator("p.context")
+        context.wait_for()
+        assert "Contents" not in context.inner_text()
+        result.locator("a").first.click()
         page.wait_for_url(f"**/{chapter}**")
-        assert not checks.console_problems(visited.console)
+        assert not visited.console
 
 
 def test_the_theme_button_changes_the_theme_and_keeps_it(visit):
@@ -171,16 +177,41 @@ def test_a_planted_problem_is_found(blank, name, planted):
         ("fetch('/no-such-file')", "missing"),
         ("console.error('a mistake')", "console"),
         ("console.warn('a mistake')", "console"),
+        ("console.log('a message')", "console"),
         ("new Promise(done => { setTimeout(done, 50); setTimeout(() => x.y) })", "console"),
     ],
 )
 def test_a_planted_event_is_recorded(visit, script, record):
     with visit("book/bibliography.html") as visited:
-        before = len(checks.console_problems(visited.console)) + len(visited.outside)
-        assert before + len(visited.missing) == 0
+        assert visited.console + visited.outside + visited.missing == []
         visited.page.evaluate(script)
-        found = getattr(visited, record)
-        assert checks.console_problems(found) if record == "console" else found
+        assert getattr(visited, record)
+
+
+@pytest.mark.parametrize(
+    ("script", "found"),
+    [
+        ("for (let k = 0; k < 25; k++) await fetch('/book/notation.html?' + k)", "requests"),
+        ("for (let k = 0; k < 3; k++) await fetch('/_static/mathjax/tex-chtml.js?' + k)", "MB"),
+    ],
+)
+def test_planted_weight_is_found(visit, script, found):
+    with visit("book/bibliography.html") as visited:
+        assert checks.weight_problems(visited.loaded) == []
+        visited.page.evaluate(f"(async () => {{ {script} }})()")
+        assert any(found in line for line in checks.weight_problems(visited.loaded))
+
+
+def test_every_icon_of_a_page_has_a_shape():
+    sheet = (HTML / "_static/bundle.css").read_text()
+    named = {
+        name
+        for path in PAGES
+        for classes in re.findall(r'class="([^"]*\bfa[bs]?\b[^"]*)"', (HTML / path).read_text())
+        for name in re.findall(r"\bfa-([a-z-]+)", classes)
+    }
+    assert len(named) > 5
+    assert {name for name in named if f".fa-{name}" not in sheet} <= {"solid", "brands"}
 
 
 @pytest.mark.parametrize("link", ["no-such.html", "#no-such", "b.html#no-such", "../a.html"])
