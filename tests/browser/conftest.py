@@ -126,7 +126,7 @@ def visit(site, browser):
             "response",
             lambda answer: answer.status >= 400 and visited.missing.append(answer.url),
         )
-        page.on("requestfinished", visited.loaded.append)
+        page.on("requestfinished", lambda request: visited.loaded.append(request))
         page.goto(f"{site}/{path}")
         yield visited.settle()
         context.close()
