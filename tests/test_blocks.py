@@ -646,3 +646,64 @@ def test_the_same_seed_gives_the_same_block():
     spec = block(kv_heads=2, hidden_size=257)
     U = blocks.compile(spec, [few()[0]] * 2, rng=1).inputs_embeds
     assert not np.allclose(U[:, 128:192], U[:, 192:256])  # each key head has codes of its own
+
+
+# --- Queries and keys as they are -----------------------------------------------------------------
+
+
+def given_vectors(heads=2, kv_heads=1, size=64, seed=0):
+    rng = np.random.default_rng(seed)
+    return (3 * rng.standard_normal((n, LENGTH, size)) for n in (heads, kv_heads))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"norm": None},
+        {"rope": Rope()},
+        {"rope": Rope(fraction=0.25, pairing="neighbour"), "norm": "layer"},
+        {"bias": True, "scale": 0.5},
+        {"softcap": 20.0, "rope": Rope()},
+    ],
+)
+def test_embedded_queries_and_keys_come_back(changes):
+    spec = block(**changes)
+    Q, K = given_vectors()
+    built = blocks.embed(spec, Q, K)
+    U = reference.normed(spec, built.weights, built.inputs_embeds)
+    queries, keys = (U @ built.weights[f"{name}_proj.weight"].T for name in "qk")
+    if spec.rope is None:  # not balanced: what is given is what the layer computes
+        assert np.allclose(queries[:, :64], Q[0], rtol=0, atol=1e-9)
+        assert np.allclose(keys, K[0], rtol=0, atol=1e-9)
+    for head in range(2):
+        logits = (spec.scale or 1 / 8) * Q[head] @ K[0].T
+        if spec.softcap:
+            logits = spec.softcap * np.tanh(logits / spec.softcap)
+        seen = np.tril(np.ones((LENGTH, LENGTH), dtype=bool))
+        assert np.allclose(built.logits(head)[seen], logits[seen], rtol=0, atol=1e-9)
+    assert math.isnan(built.leak)
+
+
+def test_embedded_patterns_are_measured():
+    Q, K = given_vectors()
+    built = blocks.embed(block(), Q, K, few())
+    assert built.measure(0).leak > 1
+    with pytest.raises(jla.ParameterError, match="was left free"):
+        blocks.embed(block(), Q, K).measure(0)
+
+
+def test_what_cannot_be_embedded_is_refused():
+    Q, K = given_vectors()
+    for spec, queries, keys, message in [
+        (block(qk_norm=True), Q, K, "QK-norm"),
+        (block(), Q[0], K, r"queries of shape \(96, 64\): expected \(2, L, 64\)"),
+        (block(), Q, Q, r"keys of shape \(2, 96, 64\): expected \(1, L, 64\)"),
+        (block(), Q, K[:, 1:], "queries of 96 tokens, keys of 95"),
+        (block(), Q, np.where(K > 9, np.nan, K), r"keys\[0\]"),
+    ]:
+        with pytest.raises(jla.ParameterError, match=message):
+            blocks.embed(spec, queries, keys)
+    with pytest.raises(jla.ConstructionError, match="hidden_size=192"):
+        blocks.embed(block(hidden_size=192), Q, K)
+    with pytest.raises(jla.ConstructionError, match=r"row \d+: .* a larger BlockSpec.radius"):
+        blocks.embed(block(radius=30.0), Q, K)

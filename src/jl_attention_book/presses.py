@@ -2,9 +2,10 @@
 
 ``python -m jl_attention_book.presses -o TABLE.csv`` recomputes it; it needs the extra ``kvpress``.
 
-The layer is that of `transformers`, with its RMSNorm and its rotary positions; only its projections
-are set by hand, to read queries, keys and values out of the input. So what a press sees is a prompt
-whose attention is known, and what it leaves in the cache can be compared with the truth.
+The layer is that of `transformers`, with its RMSNorm and its rotary positions, and
+`jl_attention.blocks.embed` finds the input that gives it a workload's queries and keys. So what a
+press sees is a prompt whose attention is known, and what it leaves in the cache can be compared
+with the truth.
 """
 
 import argparse
@@ -12,7 +13,7 @@ from itertools import product
 
 import numpy as np
 
-from jl_attention.blocks import Rope
+from jl_attention import blocks
 from jl_attention.workloads import make, score
 
 from .tables import write_table
@@ -56,14 +57,14 @@ def workload(name, geometry):
     )
 
 
-def stock_layer(workload, values_rng=1):
+def stock_layer(workload, seed=1):
     """Return a stock Llama of one layer, and the input that has the workload's attention in it.
 
     Parameters
     ----------
     workload : jl_attention.workloads.Workload
-    values_rng : int, optional
-        Seed of the values, independent standard normal.
+    seed : int, optional
+        Of the value projection, which is as the model initialises it.
 
     Returns
     -------
@@ -74,17 +75,9 @@ def stock_layer(workload, values_rng=1):
     from transformers import LlamaConfig, LlamaForCausalLM
 
     heads, kv_heads, dim = workload.heads, workload.kv_heads, workload.head_dim
-    values = np.random.default_rng(values_rng).standard_normal((kv_heads, workload.length, dim))
-    # The layer rotates queries and keys by their positions: the input holds them rotated back.
-    queries, keys = workload.before_rope(Rope(theta=ROPE_THETA))
-    X = np.hstack([*queries, *keys, *values])
-    # One more coordinate makes all rows equally long, so that RMSNorm divides all by one number.
-    lengths = (X**2).sum(axis=1)
-    X = np.hstack([X, np.sqrt(lengths.max() - lengths)[:, None]])
-    hidden = X.shape[1]
     config = LlamaConfig(
         vocab_size=8,
-        hidden_size=hidden,
+        hidden_size=(heads + kv_heads) * dim + 1,
         intermediate_size=8,
         num_hidden_layers=1,
         num_attention_heads=heads,
@@ -92,17 +85,12 @@ def stock_layer(workload, values_rng=1):
         head_dim=dim,
         max_position_embeddings=workload.length,
         rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
-        rms_norm_eps=1e-12,
     )
+    torch.manual_seed(seed)
     model = LlamaForCausalLM._from_config(config, attn_implementation="eager").eval()
-    norm = np.sqrt(lengths.max() / hidden)
-    reader = torch.tensor(norm * np.eye(hidden), dtype=torch.float32)
-    attention = model.model.layers[0].self_attn
-    ends = np.cumsum([0, heads * dim, kv_heads * dim, kv_heads * dim])
-    with torch.no_grad():
-        for name, start, stop in zip("qkv", ends[:-1], ends[1:], strict=True):
-            getattr(attention, f"{name}_proj").weight.copy_(reader[start:stop])
-    return model, torch.tensor(X[None], dtype=torch.float32)
+    built = blocks.embed(blocks.from_config(config), workload.Q, workload.K)
+    built.load_into(model)
+    return model, torch.tensor(built.inputs_embeds[None], dtype=torch.float32)
 
 
 def kept_keys(press, model, inputs_embeds, workload):

@@ -1,8 +1,10 @@
-"""From attention patterns to the input of a real block: `compile`.
+"""From attention patterns, or queries and keys, to the input of a real block: `compile`, `embed`.
 
 For each key head draw codes c_1..c_L; for each of its query heads solve for queries (`heads`); find
 the X that the block turns into these queries and keys (`weights`).
 """
+
+import math
 
 import numpy as np
 from scipy import sparse
@@ -109,6 +111,67 @@ def compile(
     return built if dtype == np.float64 else built.astype(dtype)
 
 
+def embed(spec, queries, keys, patterns=None):
+    """Find the input that a block turns into these queries and keys (Theorem B1).
+
+    Parameters
+    ----------
+    spec : BlockSpec
+        Without QK-norm, which would change the lengths of what is given.
+    queries : array_like, shape (H, L, m)
+        As the attention multiplies them, after any rotation: the logits are ``logit_factor``
+        <q, k>. A `workloads.Workload` has them as ``Q``.
+    keys : array_like, shape (KV, L, m)
+    patterns : list of array_like or sparse array, optional
+        What the heads then show, for `CompiledBlock.measure`.
+
+    Returns
+    -------
+    CompiledBlock
+        Its ``leak`` is nan: none was asked for.
+
+    Raises
+    ------
+    ConstructionError
+        The hidden size is too small, or a token's vector is too long for the norm.
+    ParameterError
+        The shapes do not fit the spec; an entry is not finite; the spec has QK-norm.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from jl_attention import blocks
+    >>> spec = blocks.BlockSpec(49, query_heads=2, kv_heads=1, head_dim=16, rope=blocks.Rope())
+    >>> rng = np.random.default_rng(0)
+    >>> Q, K = rng.standard_normal((2, 30, 16)), rng.standard_normal((1, 30, 16))
+    >>> built = blocks.embed(spec, Q, K)
+    >>> np.allclose(built.logits(1, [29]), Q[1, 29] @ K[0].T / 4)
+    True
+    """
+    if spec.qk_norm:
+        raise ParameterError("spec: QK-norm gives queries and keys lengths of its own; use compile")
+    vectors = {}
+    for kind, heads, count in (("q", queries, spec.query_heads), ("k", keys, spec.kv_heads)):
+        name = {"q": "queries", "k": "keys"}[kind]
+        if np.ndim(heads) != 3 or np.shape(heads)[::2] != (count, spec.head_dim):
+            raise ParameterError(
+                f"{name} of shape {np.shape(heads)}: expected ({count}, L, {spec.head_dim})"
+            )
+        for head, array in enumerate(heads):
+            vectors[kind, head] = check_array(f"{name}[{head}]", array)
+    if np.shape(queries)[1] != np.shape(keys)[1]:
+        raise ParameterError(
+            f"queries of {np.shape(queries)[1]} tokens, keys of {np.shape(keys)[1]}"
+        )
+    unknown = [None] * spec.query_heads
+    patterns = unknown if patterns is None else check_patterns(spec, patterns)
+    heads = range(spec.query_heads)
+    dim = _check_dim(spec, spec.head_dim, heads, unknown)
+    weights = default_weights(spec, dim, heads)
+    X = input_for(spec, weights, vectors, dim, "a larger BlockSpec.radius", balanced=False)
+    return CompiledBlock(spec, X, weights, tuple(patterns), dim, math.nan, 0)
+
+
 def check_patterns(spec, patterns):
     """Return the patterns as checked targets, one a query head, or raise.
 
@@ -178,6 +241,8 @@ def _check_dim(spec, dim, heads, patterns):
             f"{len(heads)} query heads and their key heads, too few for any pattern"
         )
     for head in heads:
+        if patterns[head] is None:
+            continue
         counts = np.diff(patterns[head].indptr)
         large = (counts > rank) & ~equal_rows(spec, patterns[head], rank)
         if large.any():

@@ -88,7 +88,7 @@ def check_weights(spec, weights):
     return checked
 
 
-def input_for(spec, weights, vectors, dim, hint):
+def input_for(spec, weights, vectors, dim, hint, balanced=True):
     """Return the X whose queries and keys are those wanted.
 
     Parameters
@@ -101,6 +101,8 @@ def input_for(spec, weights, vectors, dim, hint):
         Coordinates of a head that are used.
     hint : str
         What would help if the vectors are too long.
+    balanced : bool, optional
+        Behind a norm, which bounds |q|^2 + |k|^2, divide queries and multiply keys by one number.
 
     Returns
     -------
@@ -148,7 +150,7 @@ def input_for(spec, weights, vectors, dim, hint):
     constant = in_basis(-offset[:, None])
     blocks = [np.arange(start, min(start + ROWS, length)) for start in range(0, length, ROWS)]
     balance = 1.0  # <q/b, b k> is <q, k>: make the longest queries and keys equally long
-    if spec.norm and not spec.qk_norm:
+    if balanced and spec.norm and not spec.qk_norm:
         longest = [
             max((of_kind(kind, rows) ** 2).sum(axis=0).max() for rows in blocks) for kind in "qk"
         ]
