@@ -22,7 +22,7 @@ export OMP_NUM_THREADS ?= 1
 export PYTHONDONTWRITEBYTECODE := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help book test lint unit notebooks-check html site-check portability browser pdf notebooks launch lock clean
+.PHONY: help book test lint unit notebooks-check html site-check portability browser pdf notebooks lab launch lock clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +76,11 @@ notebooks: $(READY)  ## format every notebook, execute it in place, strip it
 	$(BIN)/jupyter nbconvert --log-level=WARN --CoalesceStreamsPreprocessor.enabled=True --to notebook --execute --inplace $$notebooks && \
 	$(STRIP) $$notebooks
 	$(BIN)/python tests/readme_picture.py
+
+lab: $(READY)  ## open a copy of the notebooks in JupyterLab, ready to run and to change
+	@$(BIN)/python -c 'import jupyterlab' 2> /dev/null || $(PIP) -e '.[lab]'
+	$(BIN)/python book/_ext/launch.py --lab _build/lab
+	$(BIN)/jupyter lab --notebook-dir=_build/lab/book $(LAB_OPTIONS)
 
 launch: $(READY)  ## write the notebooks that the launch buttons open; BOOK_REPOSITORY names the address
 	$(BIN)/python book/_ext/launch.py _build/launch

@@ -302,7 +302,8 @@ def sweep(static, bundled):
 
 
 def configure(app, config):
-    """Point Sphinx at the one MathJax."""
+    """Point Sphinx at the one MathJax; list a page's own subpages only."""
+    config.html_theme_options["collapse_navbar"] = True
     config.mathjax_path = MATHJAX
     config.mathjax3_config = MATHJAX_SETTINGS
 
