@@ -5,6 +5,7 @@ import io
 import json
 from pathlib import Path
 
+import accessible
 import bundles
 import descriptions
 import numpy as np
@@ -81,6 +82,25 @@ def test_classes_in_functions_are_not_required():
     assert bundles.class_names("a.x:not(.y:is(.z)) > .w-1::before") == {"x", "w-1"}
 
 
+CODE = """
+.highlight { background: #fefefe; color: #080808 }
+.highlight .n { color: #080808 }
+.highlight .k { color: #7928a1 }
+.highlight .b { color: #080808; font-weight: bold }
+.dark .highlight { color: #f8f8f2 }
+.dark .highlight .n { color: #f8f8f2 }
+.dark .highlight .k { color: #dcc6e0 }
+"""
+
+
+def test_marks_that_change_nothing_are_taken_off_code():
+    assert bundles.plain_tokens(CODE) == {"n"}
+    page = '<span class="k">def</span> <span class="n">f</span><b class="n">x</b>'
+    bare = '<span class="k">def</span> f<b class="n">x</b>'
+    assert bundles.without_plain_spans(page, {"n"}) == bare
+    assert bundles.without_plain_spans(page, set()) == page
+
+
 def fontawesome():
     static = Path(pydata_sphinx_theme.__file__).parent / "theme/pydata_sphinx_theme/static"
     (folder,) = (static / "vendor/fontawesome").iterdir()
@@ -88,12 +108,16 @@ def fontawesome():
 
 
 def test_the_icons_that_are_named_are_there_and_no_others():
-    sheet = bundles.icons(fontawesome(), ['<i class="fa-solid fa-download">'], ['content:"\\f107"'])
+    sheet = bundles.icons(
+        fontawesome(),
+        ['<i class="fa-solid fa-download">'],
+        ['content:"\\f107"; --pst-icon: "\uf0eb"'],
+    )
     assert '.fa-download::before{content:"\\f019"}' in sheet
     assert "fa-moon" not in sheet
     encoded = sheet.split("base64,")[1].split(")")[0]
     font = TTFont(io.BytesIO(base64.b64decode(encoded)))
-    assert set(font.getBestCmap()) == {0xF019, 0xF107}
+    assert set(font.getBestCmap()) == {0xF019, 0xF107, 0xF0EB}
     assert sheet.count("@font-face") == 1  # none of the second family is used
     assert len(sheet) < 4000
 
@@ -187,6 +211,18 @@ def test_a_search_result_shows_the_article():
     assert "console" not in changed
     with pytest.raises(ExtensionError, match="not once"):
         search_text.article_only("another release")
+
+
+def test_parameters_are_lines_and_other_lists_stay():
+    parameter = '<em class="sig-param"><span class="n">x</span></em>,'
+    listed = f"<dt>f(<dl>\n<dd>{parameter}</dd>\n<dd>{parameter}</dd>\n</dl>\n)</dt>"
+    other = "<dl><dt>a</dt><dd>b</dd></dl>"
+    body = accessible.plain_lines(other + listed + other)
+    assert body.count("<dd>") == 2
+    assert body.count(f"<div>{parameter}</div>") == 2
+    assert body.startswith(other)
+    assert body.endswith(other)
+    assert body.count("<dl>") == body.count("</dl>") == 2
 
 
 # --- The checker ---------------------------------------------------------------------------------

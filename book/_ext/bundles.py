@@ -119,8 +119,11 @@ def icons(folder, texts, sheets):
     codes = icon_codes((folder / "css" / "all.min.css").read_text("utf-8"))
     named = set(re.findall(r"\bfa-([a-z0-9-]+)", " ".join(texts)))
     used = {name: codes[name] for name in sorted(named & codes.keys())}
-    escapes = re.findall(r"[\"']\\(f[0-9a-f]{3})[\"']", " ".join(sheets))
-    characters = sorted({*used.values(), *(chr(int(c, 16)) for c in escapes)})
+    sheet = " ".join(sheets)
+    escapes = re.findall(r"[\"']\\(f[0-9a-f]{3})[\"']", sheet)
+    shown = {chr(int(code, 16)) for code in escapes}
+    shown |= set(re.findall(r"[\ue000-\uf8ff]", sheet))
+    characters = sorted({*used.values(), *shown})
     rules = [
         f'.fa-{name}::before{{content:"\\{ord(character):x}"}}'
         for name, character in used.items()
@@ -133,6 +136,20 @@ def icons(folder, texts, sheets):
                 ICON_STYLE.format(classes=classes, family=family, font=encoded)
             )
     return "\n".join([*rules, ICON_SIZES])
+
+
+def plain_tokens(sheet):
+    """Return the classes of code that look like code without a class."""
+    ground = re.findall(r"\.highlight \{[^}]*[; ]color: (#\w+)", sheet)
+    rules = re.findall(r"\.highlight \.(\w+) \{ ([^}]*?) \}", sheet)
+    styled = {name for name, style in rules if style[7:] not in ground}
+    return {name for name, _ in rules} - styled
+
+
+def without_plain_spans(page, plain):
+    """Return a page without the marks around code that change nothing."""
+    span = rf'<span class="(?:{"|".join(sorted(plain))})">([^<]*)</span>'
+    return re.sub(span, r"\1", page) if plain else page
 
 
 def class_names(selector):
@@ -279,8 +296,13 @@ def write(app, error):
     first += [text_of(static, file) for file in shared_scripts]
     last = of_theme[".js"]
 
-    texts = [*static.glob("*.js"), *static.parent.rglob("*.html")]
-    texts = [path.read_text("utf-8") for path in texts] + first + last
+    plain = plain_tokens("\n".join(sheets))
+    texts = [path.read_text("utf-8") for path in static.glob("*.js")]
+    for path in static.parent.rglob("*.html"):
+        page = without_plain_spans(path.read_text("utf-8"), plain)
+        path.write_text(page, "utf-8")
+        texts.append(page)
+    texts += first + last
     words = set(re.findall(r"[\w-]+", "\n".join(texts)))
     rules = tinycss2.parse_stylesheet("\n".join(sheets), True, True)
     (static / STYLE).write_text(without_unused(rules, words), "utf-8")
@@ -302,8 +324,8 @@ def sweep(static, bundled):
 
 
 def configure(app, config):
-    """Point Sphinx at the one MathJax; list a page's own subpages only."""
-    config.html_theme_options["collapse_navbar"] = True
+    """Point Sphinx at the one MathJax; leave subpages to their own index."""
+    config.html_theme_options["max_navbar_depth"] = 1
     config.mathjax_path = MATHJAX
     config.mathjax3_config = MATHJAX_SETTINGS
 

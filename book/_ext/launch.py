@@ -110,9 +110,9 @@ TO_CHANGE = {
 """A line of a chapter that is worth changing first."""
 
 LAB_CELL = """\
-**A copy to play with.** *Run > Run All Cells* computes the chapter anew; nothing
-you do here changes the book.{hint} A check that does not hold stops the notebook
-and says what it measured."""
+**A copy to play with.** *Run > Run All Cells* computes the chapter anew;
+nothing you do here changes the book.{hint} A check that does not hold stops
+the notebook and says what it measured."""
 
 
 def lab_cell(name):

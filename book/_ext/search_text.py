@@ -5,9 +5,9 @@ begins with the theme's buttons and, for printing, a list of the page's titles.
 The article alone, without its code, is what a reader looks for.
 """
 
-import re
 from pathlib import Path
 
+from bundles import without_noise
 from sphinx.errors import ExtensionError
 
 WHOLE = """'[role="main"]'"""
@@ -23,14 +23,19 @@ def article_only(script):
         if script.count(old) != 1:
             raise ExtensionError(f"searchtools.js: not once in it: {old}")
         script = script.replace(old, new)
-    return re.sub(r"\bconsole\.(log|info|debug)\s*\(", "void (", script)
+    return without_noise(script)
 
 
 def narrow(app, error):
-    """Change the built site's copy of the script."""
+    """Change the built site's copy of the script, and quieten its page."""
     if error is None and app.builder.format == "html":
-        path = Path(app.outdir) / "_static" / "searchtools.js"
-        path.write_text(article_only(path.read_text("utf-8")), "utf-8")
+        root = Path(app.outdir)
+        for name, change in [
+            ("_static/searchtools.js", article_only),
+            ("search.html", without_noise),
+        ]:
+            text = (root / name).read_text("utf-8")
+            (root / name).write_text(change(text), "utf-8")
 
 
 def setup(app):

@@ -325,7 +325,7 @@ def details(row):
     return "\n\n".join(
         [
             f"({anchor(row)})=\n**{row.name}.** {result.title}: {{prf:ref}}`{row.label}`, "
-            f"[in the ledger](claims.ipynb#claim-{row.result.lower()}).",
+            f"[in the ledger](#claim-{row.result.lower()}).",
             f"$$\n{row.formula}\n$$",
             f"*{kind}.* Leading term: ${row.leading}$.",
             f"*Hypotheses.* {result.hypotheses}",

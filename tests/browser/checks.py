@@ -4,6 +4,7 @@ A check looks at what is visible, in the theme and at the width the page has now
 """
 
 from html.parser import HTMLParser
+from importlib import resources
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 PAGE_BYTES, PAGE_REQUESTS = 2_000_000, 25
@@ -214,6 +215,28 @@ def weight_problems(requests):
     if weight > PAGE_BYTES:
         problems.append(f"{weight / 1e6:.2f} MB")
     return problems
+
+
+AXE = resources.files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8")
+GRAVE = {"serious", "critical"}
+
+AXE_EXCEPTIONS = {
+    "color-contrast": "contrast_problems looks at every text, in both themes",
+}
+"""Rules that are left out, and why."""
+
+
+def axe_problems(page):
+    """Return the serious and critical findings of axe-core, the accessibility engine."""
+    page.evaluate(AXE)
+    rules = {rule: {"enabled": False} for rule in AXE_EXCEPTIONS}
+    found = page.evaluate("rules => axe.run(document, { rules })", rules)["violations"]
+    return [
+        f"{finding['id']}: {node['target']}: {finding['help']}"
+        for finding in found
+        if finding["impact"] in GRAVE
+        for node in finding["nodes"]
+    ]
 
 
 class _Anchors(HTMLParser):

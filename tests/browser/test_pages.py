@@ -31,7 +31,7 @@ def problems_of(page, *names):
 def test_page(visit, path, size):
     with visit(path, size) as visited:
         page = visited.page
-        problems = problems_of(page, "math", "overflow", "image", "heading", "contrast")
+        problems = problems_of(page, "math", "overflow", "image", "heading", "contrast", "axe")
         page.emulate_media(color_scheme="dark")
         page.wait_for_function("document.documentElement.dataset.theme === 'dark'")
         problems += problems_of(page, "contrast")
@@ -100,7 +100,7 @@ GOOD_ALT = "a line that rises from the left to the right, and no other"
 PIXEL = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAACAkQBADs="
 WIDE = "a line of text that is far wider than any phone " * 4
 
-CLEAN = f"""
+CLEAN = f"""<html lang="en">
 <title>A title</title><main><h1>One</h1><h2>Two</h2><h3>Three</h3><h2>Four</h2>
 <p>It costs $5, or $ 6; <code>\\(x\\)</code>.</p>
 <span class="math"><mjx-container>x</mjx-container></span>
@@ -121,7 +121,7 @@ def blank(browser):
     context.close()
 
 
-@pytest.mark.parametrize("name", ["math", "overflow", "image", "heading", "contrast"])
+@pytest.mark.parametrize("name", ["math", "overflow", "image", "heading", "contrast", "axe"])
 def test_a_clean_page_has_no_problems(blank, name):
     blank.set_content(CLEAN)
     assert problems_of(blank, name) == []
@@ -158,6 +158,9 @@ def test_a_clean_page_has_no_problems(blank, name):
         ("contrast", '<div style="background: #121212"><p style="color: #666">dark</p></div>'),
         ("contrast", '<div style="background: #f662"><a style="color: #176de8">box</a></div>'),
         ("contrast", '<b style="color: #999; font-size: 30px">large</b>'),
+        ("axe", "<main><h1>One</h1><button></button></main>"),
+        ("axe", '<main><h1>One</h1><a href="x"></a></main>'),
+        ("axe", "<main><h1>One</h1><input></main>"),
         ("paper", "<h1>One</h1><button>Copy</button>"),
         ("paper", "<h1>One</h1><nav>Elsewhere</nav>"),
         ("paper", '<h1>One</h1><pre style="width: 800px; overflow: auto">code</pre>'),
