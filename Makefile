@@ -22,7 +22,7 @@ export OMP_NUM_THREADS ?= 1
 export PYTHONDONTWRITEBYTECODE := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help book test lint unit notebooks-check html site-check portability browser pdf notebooks lab launch lock clean
+.PHONY: help book test lint unit notebooks-check html site-check dist-check portability browser pdf notebooks lab launch lock clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ html: $(READY)  ## build the book from scratch, warnings are errors
 
 site-check: $(READY)  ## no built page loads anything from outside, or too much
 	$(BIN)/python tests/check_site.py _build/html
+
+dist-check: $(READY)  ## build wheel and source distribution; the one is tested by the other's tests
+	$(BIN)/python tests/check_dist.py -n $(JOBS) --dist loadfile -q
 
 portability: $(READY)  ## run tests and notebooks as other machines would; MACHINES="--list" lists them
 	$(BIN)/python tests/portability/run.py $(MACHINES)

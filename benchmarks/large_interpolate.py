@@ -40,7 +40,7 @@ def run(length, row_nnz, sampled):
     )
     solved = clock()
     rows = np.sort(np.random.default_rng(1).choice(length, min(sampled, length), replace=False))
-    report = jla.measure(built, target, rows=rows, block_bytes=2**28)
+    report = jla.measure(built, target, rows=rows)
     measured = clock()
     violations = int((report.row_leak > PRECISION["leak"]).sum())
     if violations:

@@ -343,6 +343,18 @@ def test_the_standard_input(target, tmp_path, monkeypatch, capsys):
     assert "the standard input: more than max_bytes=99" in capsys.readouterr().err
 
 
+def test_a_construction_from_the_standard_input(target, tmp_path, monkeypatch, capsys):
+    built = str(tmp_path / "built.npz")
+    result = run_json(capsys, "build", target, "-o", built)
+    with open(built, "rb") as file:
+        content = file.read()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+    assert run_json(capsys, "measure", "-", target)["leak"] == result["leak"]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content[:-9])))
+    assert main(["measure", "-", target]) == BAD_INPUT
+    assert "the standard input: not a readable .npz file" in capsys.readouterr().err
+
+
 # --- Codes and errors ----------------------------------------------------------------------------
 
 
@@ -394,7 +406,13 @@ def test_infinities_are_null_in_json(tmp_path, capsys):
         (["build", "TARGET", "-o", "OUT", "--dim", "4", "--retries", "1"], IMPOSSIBLE, "2 draws"),
         (["build", "TARGET", "-o", "OUT", "--mask", "keep"], BAD_INPUT, "neither 0 nor 1"),
         (["build", "TARGET", "-o", "OUT", "--head", "0"], BAD_INPUT, "is one matrix"),
+        (
+            ["build", "TARGET", "-o", "OUT", "--array", "A"],
+            BAD_INPUT,
+            "array='A': the file",
+        ),
         (["measure", "TARGET", "TARGET"], BAD_INPUT, "not a construction"),
+        (["measure", "-", "-"], BAD_INPUT, "cannot both be the standard input"),
         (["example", "-o", "x.txt"], BAD_INPUT, "expected .npz, .mtx, .npy"),
         (["example", "-o", "OUT", "--length", "0"], BAD_INPUT, "length=0"),
         (["example", "-o", "OUT", "--seed", "-1"], BAD_INPUT, "seed=-1"),
@@ -416,6 +434,7 @@ def test_the_input_is_not_overwritten_under_another_name(target, tmp_path):
     before = (tmp_path / "A.npz").read_bytes()
     assert main(["build", target, "-o", str(tmp_path / "link.npz")]) == BAD_INPUT
     assert main(["build", str(tmp_path / "link.npz"), "-o", target]) == BAD_INPUT
+    assert main(["workload", target, "-o", str(tmp_path / "link.npz")]) == BAD_INPUT
     assert (tmp_path / "A.npz").read_bytes() == before
 
 

@@ -139,3 +139,14 @@ def test_unknown_kinds_and_sizes_are_refused():
             codes.draw(*arguments)
     with pytest.raises(jla.ParameterError, match="dtype"):
         codes.draw("unit", 3, 3, dtype="float16")
+
+
+def test_the_number_of_blas_threads_changes_no_bit():
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    made = {}
+    for threads in (1, 2):
+        with threadpoolctl.threadpool_limits(threads, user_api="blas"):
+            drawn = codes.draw("tight", 1100, 300, 3)
+            made[threads] = drawn.array().copy(), drawn[[1, 700]]
+        del drawn  # or the array is shared
+    assert all(map(np.array_equal, made[1], made[2]))

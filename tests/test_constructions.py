@@ -1,5 +1,7 @@
 """Every construction meets the precision it is asked for, through the module's own formula."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from conftest import sparse_targets
@@ -181,6 +183,52 @@ def test_retries_give_up():
     target = jla.targets.regular(64, 4, rng=0)
     with pytest.raises(jla.ConstructionError, match="none of 3 draws"):
         jla.construct(target, leak=1e-3, dim=8, retries=2, rng=0)
+
+
+def handmade(dtype=np.float64, scale=1.0, **asked):
+    """Return a construction whose longest query has length 5 and whose longest key has 2."""
+    queries = np.array([[3, 4], [0, 1]], dtype=dtype) * np.asarray(scale, dtype=dtype)
+    keys = np.array([[0, 2], [1, 0]], dtype=dtype)
+    settings = {"ratio_error": 0.0, "leak": 0.25} | asked
+    return jla.Construction(
+        queries, keys, "interpolate", failure_prob=0.01, logit_scale=5.0, **settings
+    )
+
+
+def test_the_allowance_of_rounding():
+    # 2 (m + 2) u |q| |c| with m = 2, |q| = 5 and |c| = 2 is 80 u.
+    assert handmade().allowance == pytest.approx(80 * 2.0**-53, rel=1e-12)
+    assert handmade(np.float32).allowance == pytest.approx(np.expm1(80 * 2.0**-24), rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_meets_is_one_rule_with_its_allowance(dtype):
+    slack = 40 * float(np.finfo(dtype).eps)
+    report = jla.measure(np.zeros((2, 2)), np.eye(2))
+    for built, name, asked in [
+        (handmade(dtype), "ratio_error", 0.0),
+        (handmade(dtype), "leak", 0.25),
+        (handmade(dtype, ratio_error=0.5), "ratio_error", 0.5),
+        (handmade(dtype, total_variation=0.125), "total_variation", 0.125),
+    ]:
+        share = {"leak": asked, "ratio_error": 1 + asked, "total_variation": 1.0}[name]
+        for part, expected in [(0.0, True), (0.9, True), (1.1, False), (1e3, False)]:
+            found = {"ratio_error": 0.0, "leak": 0.0, "total_variation": 0.0}
+            found[name] = asked + part * share * slack
+            if built.total_variation is not None:  # is all that was asked
+                found |= {"ratio_error": 9.0, "leak": 9.0} | {name: found[name]}
+            assert built.meets(replace(report, **found)) is expected
+
+
+def test_an_allowance_that_would_excuse_anything_is_none():
+    report = replace(
+        jla.measure(np.zeros((2, 2)), np.eye(2)), ratio_error=0.0, leak=0.0, total_variation=0.0
+    )
+    for scale, expected in [(1e4, True), (2.5e4, False), (1e12, False)]:
+        built = handmade(np.float32, scale)
+        assert built.meets(report) is expected
+        assert (built.allowance <= 0.1) is expected
+    assert handmade(np.float32, 1e12).allowance == np.inf
 
 
 def test_a_support_larger_than_dim_is_refused():

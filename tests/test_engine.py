@@ -74,9 +74,49 @@ def test_threads_and_processes_give_the_same_bits(dtype):
             assert jla.measure(built, TARGET, executor=executor) == report
 
 
+class Counting(ThreadPoolExecutor):
+    """Threads that count what they are given."""
+
+    submitted = 0
+
+    def submit(self, *args):
+        self.submitted += 1
+        return super().submit(*args)
+
+
+@pytest.mark.parametrize("codes", ["gaussian", "tight"])
+def test_max_margin_is_mapped_over_blocks_with_the_same_bits(codes):
+    method, seen = jla.methods.MaxMargin(codes), []
+    alone = jla.construct(TARGET, method, rng=7)
+    with Counting(2) as executor:
+        told = {"executor": executor, "progress": lambda *done: seen.append(done)}
+        assert jla.construct(TARGET, method, rng=7, **told) == alone
+        assert executor.submitted == len(seen) == 3
+    assert seen[-1] == (600, 600)
+    with ProcessPoolExecutor(2) as executor:
+        assert jla.construct(TARGET, method, rng=7, executor=executor) == alone
+
+
+def test_rows_without_a_query_are_the_same_whatever_maps_them():
+    keys = jla.codes.draw("gaussian", 600, 30, 0)
+    alone = jla.methods.MaxMargin().queries(TARGET, keys)
+    assert 0 < len(alone.infeasible) < 600
+    with ThreadPoolExecutor(2) as threads, ProcessPoolExecutor(2) as processes:
+        for executor in (threads, processes):
+            for given in (keys, keys.array()):
+                found = jla.methods.MaxMargin().queries(TARGET, given, executor=executor)
+                np.testing.assert_array_equal(found.queries, alone.queries)
+                np.testing.assert_array_equal(found.infeasible, alone.infeasible)
+                for row in alone.infeasible:
+                    one, other = found.certificates[row], alone.certificates[row]
+                    assert one.distance == other.distance
+                    np.testing.assert_array_equal(one.weights, other.weights)
+
+
 def test_dask_gives_the_same_bits():
     distributed = pytest.importorskip("distributed")
     alone = jla.construct(TARGET, leak=0.1, rng=7)
+    margin = jla.construct(TARGET, "max_margin", rng=7)
     cluster = distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
     )
@@ -84,6 +124,7 @@ def test_dask_gives_the_same_bits():
         executor = client.get_executor(pure=False)
         built = jla.construct(TARGET, leak=0.1, rng=7, executor=executor)
         report = jla.measure(built, TARGET, executor=executor)
+        assert jla.construct(TARGET, "max_margin", rng=7, executor=executor) == margin
     assert built == alone
     assert report == jla.measure(alone, TARGET)
 

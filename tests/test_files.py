@@ -246,6 +246,12 @@ def test_options_that_do_not_go_together(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".mtx", ".npy"])
+def test_a_name_is_refused_where_a_file_holds_one_matrix(suffix, tmp_path):
+    files.write_target(tmp_path / f"A{suffix}", TARGET)
+    refused(tmp_path / f"A{suffix}", "array='A': the file holds one matrix", array="A")
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".mtx", ".npy"])
 def test_targets_are_written_and_read_again(suffix, tmp_path):
     files.write_target(tmp_path / f"A{suffix}", TARGET)
     assert same(files.read_target(tmp_path / f"A{suffix}"), TARGET)

@@ -59,6 +59,11 @@ def test_split_tolerance_is_delta_at_the_default_scale():
     assert methods.Interpolate().precision(0, 0.01)[2] == pytest.approx(3 * np.log(100))
 
 
-def test_logit_scale_must_be_positive():
-    with pytest.raises(jla.ParameterError, match="logit_scale=0"):
-        logits.target_logits(jla.targets.permutation(3), 0)
+@pytest.mark.parametrize("scale", [0, -1, 1.01e12, 1e308, np.nan])
+def test_logit_scale_must_be_positive_and_leave_the_ratios_digits(scale):
+    target = jla.targets.permutation(3)
+    for method in jla.methods.METHODS:
+        with pytest.raises(jla.ParameterError, match="logit_scale="):
+            jla.construct(target, method, ratio_error=0.1, logit_scale=scale)
+    with pytest.raises(jla.ParameterError, match="logit_scale="):
+        logits.target_logits(target, scale)

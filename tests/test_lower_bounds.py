@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import sparse
 from scipy.optimize import linprog
 
 import jl_attention as jla
+from jl_attention.codes import MomentCurveCodes
 from jl_attention.constructions import METHODS
+from jl_attention.methods.margin_solver import shortest_queries
 
 lengths = st.integers(1, 10**6)
 
@@ -80,11 +83,12 @@ def test_bounds_move_the_right_way(length, row_nnz, scale, bits):
     assert cheaper <= jla.necessary_dim(length, row_nnz, "bits", bits=bits)
 
 
+@pytest.mark.parametrize("method", METHODS)
 @given(length=lengths, row_nnz=st.integers(1, 30), leak=st.floats(1e-6, 0.5))
-def test_no_theorem_promises_less_than_is_necessary(length, row_nnz, leak):
+def test_no_theorem_promises_less_than_is_necessary(method, length, row_nnz, leak):
     row_nnz = min(row_nnz, length)
-    enough = jla.required_dim(length, row_nnz, leak=leak)
-    assert jla.necessary_dim(length, row_nnz) <= max(enough, 2 * row_nnz)
+    enough = jla.required_dim(length, row_nnz, method, ratio_error=1.0, leak=leak)
+    assert enough >= jla.necessary_dim(length, row_nnz)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -123,23 +127,42 @@ def separable(keys, support):
     return program.status == 0
 
 
+def every_support(length, k):
+    """Return all supports of at most k of some tokens, and target logits that want each alone."""
+    supports = [set(s) for size in range(1, k + 1) for s in combinations(range(length), size)]
+    wanted = np.array([[float(j in support) for j in range(length)] for support in supports])
+    return supports, sparse.csr_array(wanted)
+
+
+def found(wanted, keys):
+    """Return whether the package finds a query for each support."""
+    return np.isin(np.arange(wanted.shape[0]), shortest_queries(wanted, keys, 1.0).found)
+
+
 @pytest.mark.parametrize("k", [1, 2, 3])
 @pytest.mark.parametrize("seed", range(3))
 def test_below_two_k_some_support_cannot_be_had(k, seed):
-    keys = np.random.default_rng(seed).standard_normal((2 * k + 1, 2 * k - 1))
-    supports = [set(s) for size in range(1, k + 1) for s in combinations(range(2 * k + 1), size)]
+    supports, wanted = every_support(2 * k + 1, k)
     assert len(supports) == 4**k - 1
-    assert not all(separable(keys, support) for support in supports)
+    dim = jla.necessary_dim(len(supports), k) - 1
+    assert dim == 2 * k - 1
+    keys = np.random.default_rng(seed).standard_normal((2 * k + 1, dim))
+    cannot = [support for support in supports if not separable(keys, support)]
+    assert cannot
+    # Equal logits on the support are more than a gap: what has no gap has no query either.
+    assert not found(wanted, keys)[[supports.index(support) for support in cannot]].any()
 
 
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_with_two_k_every_support_can_be_had(k):
-    # Keys on the trigonometric moment curve: a cyclic polytope, neighbourly (Gale 1963).
-    angles = 2 * np.pi * np.arange(2 * k + 3) / (2 * k + 3)
-    waves = np.arange(1, k + 1) * angles[:, None]
-    keys = np.hstack([np.cos(waves), np.sin(waves)])
-    supports = [set(s) for size in range(1, k + 1) for s in combinations(range(len(keys)), size)]
+    # The package's own keys: a cyclic polytope, neighbourly (Gale 1963).
+    length = 2 * k + 3
+    dim = jla.required_dim(length, k, "moment_curve")
+    assert dim == jla.necessary_dim(4**k - 1, k) == 2 * k
+    keys = MomentCurveCodes(length, dim, k, np.dtype(np.float64)).array()
+    supports, wanted = every_support(length, k)
     assert all(separable(keys, support) for support in supports)
+    assert found(wanted, keys).all()
 
 
 @pytest.mark.parametrize(

@@ -96,9 +96,12 @@ def test_comments_of_any_alphabet_end_where_lines_end():
     [
         ("1 1 0.5\n1 2 0.5\n", "truncated: 3 entries are announced, 2 lines follow"),
         ("1 1 0.5\n1 2 0.5\n2 2 1\n2 1 1\n", "too many lines: 3 entries are announced, 4 lines"),
-        ("1 1 0.5\n1 2 0.5\n2 2\n", "line 5: '2 2' is not 3 numbers"),
-        ("1 1 0.5\n1 2 0.5 7\n2 2 1\n", "line 4: '1 2 0.5 7' is not 3 numbers"),
-        ("1 1 0.5 1 2 0.5 2 2 1\n\n\n", "line 3: '1 1 0.5 1 2 0.5 2 2 1' is not 3 numbers"),
+        ("1 1 0.5\n1 2 0.5\n2 2\n", "line 5: '2 2' is not two indices and a number"),
+        ("1 1 0.5\n1 2 0.5 7\n2 2 1\n", "line 4: '1 2 0.5 7' is not two indices and a number"),
+        (
+            "1 1 0.5 1 2 0.5 2 2 1\n\n\n",
+            "line 3: '1 1 0.5 1 2 0.5 2 2 1' is not",
+        ),
         ("1 1 0.5\n1 2 0.5 2\n2 1\n", "line 4: '1 2 0.5 2' is not"),
         ("1 1\n0.5 1 2 0.5\n2 2 1\n", "line 3: '1 1' is not"),
         ("1 1 0.5\n1.5 2 1\n2 2 1\n", "line 4: '1.5 2 1' is not"),
@@ -119,7 +122,7 @@ def test_comments_of_any_alphabet_end_where_lines_end():
         ("1 1 0.5\n1 2 -Infinity\n2 2 1\n", "line 4: '1 2 -Infinity' is not finite"),
         ("1 1 0.5\n1 2 0.5\0\n2 2 1\n", "line 4"),
         ("1 1 0.5\n1 2 0.5\n2 2 1e\n", "line 5: '2 2 1e' is not"),
-        ("1 1 0.5\n1 2\f0.5\n2 2 1\n", "an entry is not 3 numbers"),
+        ("1 1 0.5\n1 2\f0.5\n2 2 1\n", "an entry is not two indices and a number"),
     ],
 )
 def test_the_line_that_is_wrong_is_named(entries, message):

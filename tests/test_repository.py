@@ -15,6 +15,8 @@ from packaging.utils import canonicalize_name
 from readme_picture import PICTURE, first_figure
 from toc import ROOT, notebooks, pages
 
+import jl_attention
+
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LOCK = (ROOT / "requirements.lock").read_text().splitlines()
 
@@ -76,7 +78,8 @@ def test_make_refuses_an_old_python(tmp_path):
 
 def test_the_citation_names_the_version_and_the_paper():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    assert citation["version"] == PYPROJECT["project"]["version"]
+    assert citation["version"] == jl_attention.__version__
+    assert PYPROJECT["project"]["dynamic"] == ["version"]
     assert "10.1609/aaai.v37i7.26055" in [item.get("doi") for item in citation["references"]]
 
 

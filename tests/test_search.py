@@ -228,14 +228,26 @@ def test_another_seed_is_not_mistaken_for_the_table(monkeypatch):
     assert sum(is_reproduced(*row) for row in slice_of_the_table(64)) <= 1
 
 
-def test_the_table_is_written_atomically(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sweeps, "sweep", lambda: [
-        {"sweep": "length", "method": "interpolate", "length": 8, "row_nnz": 1, "max_ratio": 1.0,
-         "ratio_error": 0.0, "leak": 0.5}
-    ])  # fmt: skip
+def test_the_command_replaces_the_table_when_all_is_solved(tmp_path, monkeypatch, capsys):
+    problem = {"sweep": "length", "method": "interpolate", "length": 8, "row_nnz": 1}
+    problem |= {"max_ratio": 1.0, "ratio_error": 0.0, "leak": 0.5}
+    monkeypatch.setattr(sweeps, "sweep", lambda: [problem])
     output = tmp_path / "table.csv"
+    output.write_text("the old table")
+    solve = sweeps.solve
+
+    def failing(*args, **options):
+        raise RuntimeError("a worker died")
+
+    monkeypatch.setattr(sweeps, "solve", failing)
+    with pytest.raises(RuntimeError, match="a worker died"):
+        sweeps.main(["-o", str(output)])
+    assert output.read_text() == "the old table"
+    monkeypatch.setattr(sweeps, "solve", solve)
     sweeps.main(["-o", str(output)])
-    assert len(output.read_text().splitlines()) == 2
+    header, row = output.read_text().splitlines()
+    assert header.startswith("sweep,method,length")
+    assert row.startswith("length,interpolate,8,1")
     assert list(tmp_path.iterdir()) == [output]
     assert "interpolate" in capsys.readouterr().err
 

@@ -8,6 +8,7 @@ from scipy import sparse
 
 import jl_attention as jla
 from jl_attention import workloads as wl
+from jl_attention.workloads import commands
 from jl_attention.workloads.commands import add_commands
 
 
@@ -62,6 +63,78 @@ def test_a_target_from_a_file(tmp_path):
     arguments = ("--normalize", "--head-dim", 16, "--logit-scale", 6, "--format", "float32")
     result = run("workload", tmp_path / "target.npy", "-o", tmp_path / "w.npz", *arguments)[1]
     assert (result["length"], result["heads"]) == (12, 1)
+
+
+class Stopped(Exception):
+    """Raised by a recorder instead of what it stands in for."""
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Let nothing be made or read, and return the calls that would have."""
+    seen = []
+
+    def record(*args, **options):
+        seen.append((args, options))
+        raise Stopped
+
+    for module, name in (
+        (commands.bench, "make"),
+        (commands.files, "read_target"),
+        (commands.files, "read_matrix"),
+        (commands.bench, "load"),
+    ):
+        monkeypatch.setattr(module, name, record)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "value", "default"),
+    [
+        (("--head-dim", 24), "head_dim", 24, 128),
+        (("--heads", 6), "heads", 6, None),
+        (("--kv-heads", 3), "kv_heads", 3, 1),
+        (("--geometry", "smooth"), "geometry", "smooth", "random"),
+        (("--leak", 0.25), "leak", 0.25, 0.5),
+        (("--total-variation", 0.125), "total_variation", 0.125, 0.05),
+        (("--tv", 0.125), "total_variation", 0.125, 0.05),
+        (("--logit-scale", 7), "logit_scale", 7.0, None),
+        (("--format", "float16"), "number_format", "float16", "bfloat16"),
+        (("--seed", 5), "rng", 5, 0),
+        (("--set", "count=4"), "count", 4, None),
+    ],
+)
+def test_every_option_of_a_workload_arrives(words, name, value, default, calls, tmp_path):
+    for chosen, expected in ((words, value), ((), default)):
+        with pytest.raises(Stopped):
+            run("workload", "needles", "-o", tmp_path / "w.npz", "--length", 99, *chosen)
+        assert calls[-1][0] == ("needles", 99)
+        assert calls[-1][1].get(name) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "value", "default"),
+    [
+        (("--normalize",), "normalize", True, False),
+        (("--max-bytes", 12345), "max_bytes", 12345, 2**30),
+    ],
+)
+def test_every_option_of_reading_arrives(words, name, value, default, calls, tmp_path):
+    lines = [["workload", "target.npz", "-o", tmp_path / "w.npz"]]
+    if name == "max_bytes":
+        lines.append(["score", "w.npz", "quest"])
+    for line in lines:
+        for chosen, expected in ((words, value), ((), default)):
+            with pytest.raises(Stopped):
+                run(*line, *chosen)
+            assert calls[-1][1][name] == expected
+
+
+def test_pairs_are_read_with_the_limit(calls, monkeypatch):
+    monkeypatch.setattr(commands.bench, "load", lambda *args, **options: None)
+    with pytest.raises(Stopped):
+        run("score", "w.npz", "pairs.npz", "--max-bytes", 12345)
+    assert calls == [(("pairs.npz",), {"max_bytes": 12345})]
 
 
 @pytest.mark.parametrize(

@@ -1,24 +1,19 @@
 /* The arithmetic of the explorer: dimensions, random codes, constructions, measurements.
  *
- * The same definitions as the package (jl_attention.dimensions, .concentration, .constructions,
- * .precision), to which tests/browser/test_explorer.py compares every function here. No page, no
- * state: everything hangs on the one global name JLExplorer.
+ * The same definitions as the package (jl_attention.theory, .methods, .precision), to which
+ * tests/browser/test_explorer.py compares every function here. No page, no state: over
+ * widgets.js, tails.js and queries.js, everything hangs on the one global name JLExplorer.
  */
 "use strict";
 
 globalThis.JLExplorer = (() => {
   const { log, log1p, exp, expm1, sqrt, ceil, floor, max, min, abs } = Math;
+  const { generator } = globalThis.JLWidgets;
+  const { excess, correlatedExponent, logBeta, studentLogTail, logBinomial, logSum, leastDim } =
+    globalThis.JLTails;
+  const { zeros, dot, transpose, orthogonalise, leastNormQuery } = globalThis.JLQueries;
 
   // --- Tails and exponents -------------------------------------------------------------------
-
-  /** x - log(1+x) without cancellation near 0. */
-  function excess(x) {
-    if (abs(x) >= 0.3) return x - log1p(x);
-    const y = x / (2 + x);
-    let series = 0;
-    for (let power = 23; power > 1; power -= 2) series = series * y * y + 1 / power;
-    return x * y - 2 * y ** 3 * series;
-  }
 
   const polarisationExponent = (e) => e * e * (1 / 4 - e / 6);
   const innerProductExponent = (e) => excess(e) / 2;
@@ -28,74 +23,151 @@ globalThis.JLExplorer = (() => {
     return z - log1p(z) / 2;
   }
 
-  /** The exponent of P(<Gx,Gy> - rho > e) for unit vectors of correlation rho. */
-  function correlatedExponent(e, rho) {
-    const [q, t] = [(1 - rho) * (1 + rho), rho + e];
-    const [linear, root] = [q + 2 * rho * t, Math.hypot(q, 2 * t)];
-    const s = linear >= 0 ? (2 * e) / (linear + root) : (root - linear) / (2 * t * q);
-    return s * e - (excess(-(1 + rho) * s) + excess((1 - rho) * s)) / 2;
-  }
+  // --- Tight codes: jl_attention.theory.frames --------------------------------------------------
 
-  /** log B(a, 1/2) for a a multiple of 1/2. */
-  function logHalfBeta(a) {
-    let correction = 0; // B(a, 1/2) = B(a+1, 1/2) (a+1/2)/a, up to where the series is exact
-    for (; a < 20; a++) correction += log((a + 0.5) / a);
-    const series =
-      log(a) / 2 - 1 / (8 * a) + 1 / (192 * a ** 3) - 1 / (640 * a ** 5) +
-      17 / (14336 * a ** 7) - 31 / (18432 * a ** 9);
-    return correction + log(Math.PI) / 2 - series;
-  }
-
-  /** The continued fraction of the incomplete beta function, by Lentz's method. */
-  function betaFraction(a, b, x) {
-    const tiny = 1e-300;
-    let c = 1;
-    let d = 1 / (1 - ((a + b) * x) / (a + 1) || tiny);
-    let value = d;
-    for (let n = 1; n < 100000; n++) {
-      const even = (n * (b - n) * x) / ((a + 2 * n - 1) * (a + 2 * n));
-      const odd = (-(a + n) * (a + b + n) * x) / ((a + 2 * n) * (a + 2 * n + 1));
-      let change = 1;
-      for (const term of [even, odd]) {
-        d = 1 / (1 + term * d || tiny);
-        c = 1 + term / c || tiny;
-        change = c * d;
-        value *= change;
-      }
-      if (abs(change - 1) < 1e-16) break;
+  /**
+   * log P(a logit off the support exceeds theta ||b||) with tight codes, -Infinity from m = L on.
+   *
+   * The mean of P(u_1^2 > theta^2 x), u uniform on the sphere of R^(L-k), over x = beta/(1 - beta),
+   * beta of the law Beta((m-k+1)/2, (L-m)/2). With theta^2 x = 1/(1 + e^-v) the integrand in v falls
+   * exponentially at both ends, and the trapezoidal rule is exact up to rounding.
+   */
+  function tightLogTail(dim, length, k, theta) {
+    if (dim >= length) return -Infinity;
+    if (dim < k) return 0;
+    const [a, b, others] = [(dim - k + 1) / 2, (length - dim) / 2, length - k];
+    const softplus = (v) => max(v, 0) + log1p(exp(-abs(v)));
+    const constant = logBeta(a, b);
+    function integrand(v, logCap) {
+      const logX = -softplus(-v) - 2 * log(theta);
+      return a * logX - (a + b) * softplus(logX) - constant - softplus(v) + logCap(v);
     }
-    return value;
+    const bound = (v) => integrand(v, () => (-(others - 1) / 2) * softplus(v));
+    const cap = (v) => (others === 1 ? -log(2) : studentLogTail(others - 1, exp(v / 2)));
+    let [peak, step] = [0, 50]; // the bound of the cap has the integrand's shape
+    for (; step > 1e-4; step /= 4) {
+      for (const side of [-step, step]) while (bound(peak + side) > bound(peak)) peak += side;
+    }
+    const least = bound(peak) - 45;
+    const [left, right] = [-1, 1].map((side) => {
+      let reach = 1e-4;
+      while (bound(peak + side * reach) > least) reach *= 1.2;
+      return reach;
+    });
+    const h = (left + right) / 320;
+    const logs = Array.from({ length: 321 }, (_, i) => integrand(peak - left + i * h, cap));
+    return logSum(logs) + log(h);
   }
 
-  /** log P(t_nu >= sqrt(nu) theta), theta >= 0, nu a positive integer: log of I_x(nu/2, 1/2)/2. */
-  function studentLogTail(nu, theta) {
-    const a = nu / 2;
-    const rate = log1p(theta * theta);
-    const x = exp(-rate);
-    const y = -expm1(-rate);
-    const front = -a * rate + log(y) / 2 - logHalfBeta(a);
-    if (x < (a + 1) / (a + 2.5)) return front - log(a) + log(betaFraction(a, 0.5, x)) - log(2);
-    return log1p(-exp(front) * 2 * betaFraction(0.5, a, y)) - log(2);
+  // --- Max-margin: jl_attention.theory.absorption -----------------------------------------------
+
+  /** Coefficients of Weideman's rational approximation of exp(u^2) erfc(u), Re u >= 0. */
+  const ERFCX_SCALE = sqrt(40 / Math.SQRT2);
+  const ERFCX = Array.from({ length: 40 }, (_, n) => {
+    let sum = ERFCX_SCALE ** 2; // the sample at angle 0
+    for (let sample = 1; sample < 80; sample++) {
+      const angle = (sample * Math.PI) / 80;
+      const t = ERFCX_SCALE * Math.tan(angle / 2);
+      const value = exp(-t * t) * (ERFCX_SCALE ** 2 + t * t);
+      sum += 2 * value * Math.cos((n + 1) * angle);
+    }
+    return sum / 160;
+  });
+
+  /** exp(u^2) erfc(u) for u = x + iy, x >= 0, as [real, imaginary]. */
+  function erfcx(x, y = 0) {
+    const size = (ERFCX_SCALE + x) ** 2 + y * y;
+    const [re, im] = [(ERFCX_SCALE + x) / size, -y / size]; // 1/(scale + u)
+    const [zRe, zIm] = [2 * ERFCX_SCALE * re - 1, 2 * ERFCX_SCALE * im];
+    let [sumRe, sumIm] = [0, 0];
+    for (let n = ERFCX.length - 1; n >= 0; n--) {
+      [sumRe, sumIm] = [sumRe * zRe - sumIm * zIm + ERFCX[n], sumRe * zIm + sumIm * zRe];
+    }
+    const [re2, im2] = [2 * (re * re - im * im), 4 * re * im];
+    const root = sqrt(Math.PI);
+    return [
+      sumRe * re2 - sumIm * im2 + re / root,
+      sumRe * im2 + sumIm * re2 + im / root,
+    ];
   }
 
-  /** log C(n, k) for small k. */
-  function logBinomial(n, k) {
-    let total = 0;
-    for (let i = 0; i < k; i++) total += log((n - i) / (i + 1));
-    return total;
+  /** log Phi(z) and phi(z)/Phi(z). */
+  function normal(z) {
+    const scaled = erfcx(abs(z) / Math.SQRT2)[0] / 2;
+    const density = exp((-z * z) / 2);
+    const logPhi = z < 0 ? log(scaled) - (z * z) / 2 : log1p(-density * scaled);
+    const mills = z < 0 ? 1 / scaled : density / (1 - density * scaled);
+    return [logPhi, mills / sqrt(2 * Math.PI)];
   }
 
-  function logSum(logs) {
-    const top = max(...logs);
-    return top === -Infinity ? top : top + log(logs.reduce((sum, x) => sum + exp(x - top), 0));
+  /** The zero of n phi/Phi - a z from a start, and the slope there. */
+  function saddle(n, a, start) {
+    for (let [z, step] = [start, 0]; ; step++) {
+      const mills = normal(z)[1];
+      const slope = -n * mills * (mills + z) - a;
+      const move = (n * mills - a * z) / slope;
+      z -= move;
+      if (abs(move) <= 1e-9 * (1 + abs(z)) || step === 60) return [z, slope];
+    }
   }
 
-  /** The least m in [low, high] with logFailure(m) <= logEta; `high` is taken to do. */
-  function leastDim(logFailure, logEta, low, high) {
+  /** log of the mean of Phi(z)^n over z of variance 1/a. */
+  function logExternalAngle(n, a) {
+    const [peak, slope] = saddle(n, a, 0);
+    const width = 1 / sqrt(-slope);
+    const [low, high] = [peak - 9 * width, peak + 9 / sqrt(a)];
+    const count = ceil((high - low) / width / 0.4);
+    const logs = Array.from({ length: count + 1 }, (_, i) => {
+      const z = low + ((high - low) * i) / count;
+      return n * normal(z)[0] - (a * z * z) / 2;
+    });
+    return logSum(logs) + log((high - low) / count) + log(a / (2 * Math.PI)) / 2;
+  }
+
+  /** log P(a Gaussian vector of R^j with covariance I - J/(k+j) is positive). */
+  function logInternalAngle(k, j) {
+    const a = k + j;
+    const [z0, curvature] = saddle(j, -a, -sqrt(j / k));
+    const reach = 9 / sqrt(k);
+    const count = ceil((reach * sqrt(curvature)) / 0.4);
+    let [top, sum] = [0, 0];
+    for (let i = 0; i <= count; i++) {
+      const y = (reach * i) / count;
+      const [re, im] = erfcx(-z0 / Math.SQRT2, -y / Math.SQRT2);
+      const size = j * log(Math.hypot(re, im) / 2) + (k * (z0 * z0 - y * y)) / 2;
+      if (i === 0) top = size;
+      sum += (i ? 2 : 1) * exp(size - top) * Math.cos(j * Math.atan2(im, re) + k * z0 * y);
+    }
+    return top + log((sum * reach) / count) + log(a / (2 * Math.PI)) / 2;
+  }
+
+  /** log p(L, m, k), the probability that a support has no query; from `enough` on any bound. */
+  function logInfeasible(dim, length, k, enough = 0) {
+    const [n, nu] = [length - k, dim - k + 1];
+    if (nu < 1) return n || nu < 0 ? 0 : -Infinity;
+    let [total, last] = [-Infinity, -Infinity];
+    for (let j = nu + 1; j <= n && total + log(2) <= enough; j += 2) {
+      const term =
+        logBinomial(n, j) + logInternalAngle(k, j) + logExternalAngle(n - j, k + j);
+      total = logSum([total, term]);
+      if (term < min(last, total - 30)) break;
+      last = term;
+    }
+    return min(log(2) + total, 0);
+  }
+
+  /** jl_attention.required_dim of max-margin queries, `scope` "pattern" or "every_support". */
+  function maxMarginDim({ length, rowNnz: k, failureProb, scope }) {
+    const rows = scope === "every_support" ? logBinomial(length, k) : log(length);
+    const allowed = log(failureProb) - rows;
+    const fails = (m) => logInfeasible(m, length, k, allowed) > allowed;
+    let low = min(k, max(length - 1, 1));
+    let high = max(low, ceil(2 * k * lambertW(length / (2 * k)))); // about half of the rows
+    while (fails(high)) [low, high] = [high + 1, ceil(1.25 * high)];
     while (low < high) {
-      const middle = low + floor((high - low) / 2);
-      if (logFailure(middle) <= logEta) high = middle;
-      else low = middle + 1;
+      const middle = floor((low + high) / 2);
+      if (fails(middle)) low = middle + 1;
+      else high = middle;
     }
     return high;
   }
@@ -114,7 +186,7 @@ globalThis.JLExplorer = (() => {
   }
 
   /** One theorem for a class of targets: {least, closed(logEta), sharp(m), logFailure(m)}. */
-  function theorem({ length, rowNnz, method, maxRatio, ratioError, leak, logitScale }) {
+  function theorem({ length, rowNnz, method, codes, maxRatio, ratioError, leak, logitScale }) {
     const k = rowNnz;
     const tau = logitScale ?? defaultLogitScale(method, ratioError, leak);
     const beta = tau + log(maxRatio);
@@ -123,7 +195,12 @@ globalThis.JLExplorer = (() => {
       const theta = offSupportTolerance(0, leak, tau) / (beta * sqrt(k));
       const rate = log1p(theta * theta) / 2;
       const pairs = log(length * (length - 1));
-      const sharp = (m) => pairs + studentLogTail(max(m - k + 1, 1), theta);
+      const some = min(k, length - 1); // a row that attends to all tokens leaks nowhere
+      const sharp = (m) =>
+        pairs +
+        (codes === "tight"
+          ? tightLogTail(m, length, some, theta)
+          : studentLogTail(max(m - some + 1, 1), theta));
       return {
         least: k,
         closed: (logEta) => ceil(k - 1 + max(1, (logPairs - log(2) - logEta) / rate)),
@@ -156,9 +233,7 @@ globalThis.JLExplorer = (() => {
   function requiredDim(setting, bound) {
     const { length, rowNnz, method, failureProb } = setting;
     if (method === "moment_curve") return 2 * rowNnz;
-    if (method === "max_margin") {
-      return ceil(max(1.5 * 2 * rowNnz * lambertW(length / (2 * rowNnz)), 2 * rowNnz));
-    }
+    if (method === "max_margin") return maxMarginDim(setting);
     const { least, closed, sharp, logFailure } = theorem(setting);
     const high = closed(log(failureProb)); // enough in every form
     if (bound === "closed_form") return high;
@@ -233,54 +308,7 @@ globalThis.JLExplorer = (() => {
     }
     const patterns = logBinomial(length, rowNnz);
     if (bound === "bits") return roundUp(patterns / log(2) / bits);
-    return roundUp(patterns / (2 * log1p(8 * scaleRatio)));
-  }
-
-  // --- Random numbers ------------------------------------------------------------------------
-
-  /** A seeded generator: {uniform(), normal(), chi(n), permutation(n)}. */
-  function generator(seed) {
-    let state = seed >>> 0;
-    function word() { // mulberry32
-      state = (state + 0x6d2b79f5) >>> 0;
-      let t = Math.imul(state ^ (state >>> 15), state | 1);
-      t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-      return (t ^ (t >>> 14)) >>> 0;
-    }
-    const uniform = () => ((word() >>> 5) * 67108864 + (word() >>> 6) + 0.5) / 9007199254740992;
-    let spare = null;
-    function normal() {
-      if (spare !== null) {
-        const value = spare;
-        spare = null;
-        return value;
-      }
-      const radius = sqrt(-2 * log(uniform()));
-      const angle = 2 * Math.PI * uniform();
-      spare = radius * Math.sin(angle);
-      return radius * Math.cos(angle);
-    }
-    /** The length of a standard normal vector of R^n (Marsaglia and Tsang 2000). */
-    function chi(n) {
-      const shape = n / 2 + (n < 2 ? 1 : 0);
-      const d = shape - 1 / 3;
-      for (;;) {
-        const x = normal();
-        const v = (1 + x / sqrt(9 * d)) ** 3;
-        if (v > 0 && log(uniform()) < (x * x) / 2 + d - d * v + d * log(v)) {
-          return sqrt(2 * d * v * (n < 2 ? uniform() ** (2 / n) : 1));
-        }
-      }
-    }
-    function permutation(n) {
-      const order = Array.from({ length: n }, (_, i) => i);
-      for (let i = n - 1; i > 0; i--) {
-        const j = floor(uniform() * (i + 1));
-        [order[i], order[j]] = [order[j], order[i]];
-      }
-      return order;
-    }
-    return { uniform, normal, chi, permutation };
+    return roundUp(patterns / (log1p(8 * scaleRatio) + log1p(4 * scaleRatio)));
   }
 
   // --- Targets -------------------------------------------------------------------------------
@@ -335,14 +363,6 @@ globalThis.JLExplorer = (() => {
 
   // --- Constructions -------------------------------------------------------------------------
 
-  const zeros = (rows, columns) => Array.from({ length: rows }, () => new Float64Array(columns));
-
-  function dot(x, y) {
-    let sum = 0;
-    for (let i = 0; i < x.length; i++) sum += x[i] * y[i];
-    return sum;
-  }
-
   /**
    * L independent standard normal codes of R^m.
    *
@@ -357,6 +377,12 @@ globalThis.JLExplorer = (() => {
     return zeros(length, length).map((code, j) =>
       code.map((_, i) => (i < j ? rng.normal() : i === j ? rng.chi(dim - j) : 0)),
     );
+  }
+
+  /** A tight frame: the columns of normal codes made orthogonal, of length sqrt(L). */
+  function tightCodes(length, dim, rng) {
+    const columns = zeros(min(dim, length), length).map((column) => column.map(() => rng.normal()));
+    return transpose(orthogonalise(columns));
   }
 
   /** The halves U Sigma^(1/2) and V Sigma^(1/2) of B's SVD, by one-sided Jacobi rotations. */
@@ -412,44 +438,16 @@ globalThis.JLExplorer = (() => {
     });
   }
 
-  /** The least-norm q with <q, c_j> = b_j, or null where the codes are dependent. */
-  function leastNormQuery(codes, values) {
-    const size = codes.length;
-    const factor = zeros(size, size); // Cholesky factor of the Gram matrix
-    for (let i = 0; i < size; i++) {
-      for (let j = 0; j <= i; j++) {
-        let rest = dot(codes[i], codes[j]);
-        for (let l = 0; l < j; l++) rest -= factor[i][l] * factor[j][l];
-        if (i === j && !(rest > 1e-12 * dot(codes[i], codes[i]))) return null;
-        factor[i][j] = i === j ? sqrt(rest) : rest / factor[j][j];
-      }
-    }
-    const query = new Float64Array(codes[0].length);
-    for (let round = 0; round < 2; round++) { // the second refines: the Gram matrix squares rounding
-      const w = values.map((value, i) => value - dot(codes[i], query));
-      for (let i = 0; i < size; i++) {
-        for (let l = 0; l < i; l++) w[i] -= factor[i][l] * w[l];
-        w[i] /= factor[i][i];
-      }
-      for (let i = size - 1; i >= 0; i--) {
-        for (let l = i + 1; l < size; l++) w[i] -= factor[l][i] * w[l];
-        w[i] /= factor[i][i];
-      }
-      w.forEach((weight, i) => codes[i].forEach((c, t) => (query[t] += weight * c)));
-    }
-    return query;
-  }
-
   /**
    * Prepare a method for one target; the function returned builds {queries, keys} for one m and
    * one draw, or null where the method cannot work at that m.
    */
-  function builder(target, method, tau) {
+  function builder(target, method, tau, kind = "gaussian") {
     const logits = targetLogits(target, tau);
     const length = target.length;
     const factors = method === "svd_projection" ? balancedFactors(target, logits) : null;
     return (dim, rng) => {
-      const codes = drawCodes(length, dim, rng);
+      const codes = (kind === "tight" ? tightCodes : drawCodes)(length, dim, rng);
       if (method === "interpolate") {
         const queries = target.map(({ columns }, i) =>
           columns.length > dim ? null : leastNormQuery(columns.map((j) => codes[j]), logits[i]),
@@ -500,7 +498,7 @@ globalThis.JLExplorer = (() => {
   }
 
   return {
-    requiredDim, universalDim, necessaryDim, failureProbability, studentLogTail,
-    defaultLogitScale, generator, drawCodes, drawTarget, builder, measure,
+    requiredDim, universalDim, necessaryDim, failureProbability, studentLogTail, tightLogTail,
+    logInfeasible, defaultLogitScale, generator, drawCodes, drawTarget, builder, measure,
   };
 })();

@@ -3,6 +3,10 @@
 
 (() => {
   const math = globalThis.JLExplorer;
+  const {
+    superscript, scientific, integer, real, percent, symbol, svg, scales, colour, onTheme,
+    slider: sliderWith, select: selectWith, paint: paintOn,
+  } = globalThis.JLWidgets;
 
   // --- What can be set -----------------------------------------------------------------------
 
@@ -77,13 +81,30 @@
       note: "exact ratios",
       scope: "each pattern",
     },
+    tight: {
+      id: "T3",
+      name: "tight frame",
+      note: "T3, all tokens drawn at once",
+      scope: "each pattern",
+    },
     universal: {
       id: "T4",
       name: "universal codes",
       note: "T3 for every pattern at once",
       scope: "all patterns at once",
     },
-    max_margin: { id: "T9", name: "max-margin", note: "an estimate, not a theorem" },
+    max_margin: {
+      id: "T9",
+      name: "max-margin",
+      note: "an exact law",
+      scope: "each pattern",
+    },
+    every_support: {
+      id: "T9",
+      name: "every support",
+      note: "max-margin, all at once",
+      scope: "all patterns at once",
+    },
     moment_curve: { id: "T5", name: "moment curve", note: "real arithmetic, huge logits" },
   };
   const NECESSARY = {
@@ -91,10 +112,14 @@
     packing: { id: "T6", name: "packing", note: "for logits of size R", letter: "m" },
     bits: { id: "T7", name: "counting bits", note: "on the hidden size d", letter: "d" },
   };
-  const ONE_NUMBER = ["max_margin", "moment_curve"]; // no closed form beside the number itself
+  const ONE_NUMBER = ["max_margin", "every_support", "moment_curve"]; // no closed form beside it
+  const SETTINGS = { // of the rows that are a method with settings of its own
+    tight: { method: "interpolate", codes: "tight" },
+    every_support: { method: "max_margin", scope: "every_support" },
+  };
 
   const PATTERNS = { random: "random", window: "causal window", blocks: "blocks" };
-  const PICTURE_METHODS = ["interpolate", "row_projection", "svd_projection"];
+  const PICTURE_METHODS = ["interpolate", "tight", "row_projection", "svd_projection"];
   const PICTURE_LENGTHS = [64, 96, 128];
   const TARGET_SEED = 7;
   const MANY_DRAWS = 100;
@@ -116,7 +141,7 @@
   /** The arguments of the functions of explorer-math.js for the present state. */
   function setting(method = state.method, length = state.L) {
     return {
-      method,
+      ...(SETTINGS[method] ?? { method }),
       length,
       rowNnz: Math.min(state.k, state.L, length),
       maxRatio: state.gamma,
@@ -131,7 +156,7 @@
 
   /** tau, or undefined for the package's default. */
   function logitScale(method) {
-    const chosen = ["interpolate", "universal"].includes(method) && state.scale !== 3;
+    const chosen = ["interpolate", "tight", "universal"].includes(method) && state.scale !== 3;
     return chosen ? -state.scale * Math.log(state.eps2) : undefined;
   }
 
@@ -144,25 +169,6 @@
 
   // --- Words and numbers ---------------------------------------------------------------------
 
-  const superscript = (n) => String(n).replace(/./g, (c) => "⁰¹²³⁴⁵⁶⁷⁸⁹⁻"["0123456789-".indexOf(c)]);
-
-  function scientific(x, digits = 2) {
-    const [mantissa, exponent] = x.toExponential(digits - 1).split("e");
-    const power10 = `10${superscript(Number(exponent))}`;
-    return mantissa === "1" ? power10 : `${mantissa} × ${power10}`;
-  }
-
-  const integer = (n) =>
-    n >= 1e8 ? scientific(n) : n >= 1e4 ? n.toLocaleString("en-US") : String(n);
-
-  function real(x) {
-    if (!Number.isFinite(x)) return "∞";
-    if (x !== 0 && (x < 1e-3 || x >= 1e5)) return scientific(x);
-    return x >= 100 ? integer(Math.round(x)) : String(Number(x.toPrecision(2)));
-  }
-
-  const percent = (share) => `${Number((100 * share).toPrecision(2))}%`;
-
   /** Text of a control's value, k capped at L. */
   function shownValue(id) {
     const { unit = "" } = CONTROLS[id];
@@ -171,16 +177,19 @@
   }
 
   function pythonCall() {
-    const { method, length, rowNnz, maxRatio, ratioError, leak, failureProb } = setting();
-    const scale = logitScale(method);
+    const given = setting();
+    const { method, codes, scope, length, rowNnz, maxRatio, ratioError, leak, failureProb } = given;
     const parts = [length, rowNnz];
     if (method !== "universal") parts.push(`method="${method}"`);
-    if (!ONE_NUMBER.includes(method)) {
+    if (!ONE_NUMBER.includes(state.method)) {
       parts.push(`max_ratio=${maxRatio}`);
       if (method.endsWith("projection")) parts.push(`ratio_error=${ratioError}`);
-      parts.push(`leak=${leak}`, `failure_prob=${failureProb}`);
-      if (scale !== undefined) parts.push(`logit_scale=${scale}`);
+      parts.push(`leak=${leak}`);
     }
+    if (method !== "moment_curve") parts.push(`failure_prob=${failureProb}`);
+    if (given.logitScale !== undefined) parts.push(`logit_scale=${given.logitScale}`);
+    if (scope) parts.push(`scope="${scope}"`);
+    if (codes) parts.push(`codes="${codes}"`);
     const name = method === "universal" ? "universal_dim" : "required_dim";
     return `jla.${name}(${parts.join(", ")})`;
   }
@@ -199,23 +208,13 @@
 
   // --- Building the page ---------------------------------------------------------------------
 
-  const symbol = (text) => `<span class="ex-symbol">${text}</span>`;
+  const slider = (id) => {
+    const { label, symbol: letter, values } = CONTROLS[id];
+    return sliderWith(`ex-${id}`, `${label} ${symbol(letter)}`, 0, values.length - 1, 0);
+  };
 
-  const slider = (id) => `
-    <div class="ex-control">
-      <label for="ex-${id}">${CONTROLS[id].label} ${symbol(CONTROLS[id].symbol)}</label>
-      <output id="ex-${id}-value" for="ex-${id}"></output>
-      <input type="range" id="ex-${id}" min="0" max="${CONTROLS[id].values.length - 1}" step="1">
-    </div>`;
-
-  const options = (values, name) =>
-    values.map((value) => `<option value="${value}">${name(value)}</option>`).join("");
-
-  const select = (id, label, values, name) => `
-    <div class="ex-control ex-select">
-      <label for="ex-${id}">${label}</label>
-      <select id="ex-${id}">${options(values, name)}</select>
-    </div>`;
+  const select = (id, label, values, name) =>
+    selectWith(`ex-${id}`, label, Object.fromEntries(values.map((value) => [value, name(value)])));
 
   const methodName = (method) => `${METHODS[method].id} ${METHODS[method].name}`;
 
@@ -257,7 +256,6 @@
     </table>
     <p class="ex-key"><i class="ex-swatch ex-sharp"></i>sharp
       <i class="ex-swatch ex-closed"></i>closed form
-      <i class="ex-swatch ex-estimate"></i>estimate
       <i class="ex-swatch ex-need"></i>necessary
       <i class="ex-swatch ex-free"></i>m ≥ L: an exact factorisation is free</p>
     <figure class="ex-curve">
@@ -328,8 +326,7 @@
       const [sharp, closed] = ["sharp", "closed_form"].map((bound) => dim(method, bound));
       const alone = ONE_NUMBER.includes(method);
       row.classList.toggle("ex-chosen", method === state.method);
-      row.classList.toggle("ex-estimate", method === "max_margin");
-      fillRow(row, sharp, alone ? null : closed, method === "max_margin" ? "≈ " : "");
+      fillRow(row, sharp, alone ? null : closed, "");
     }
     for (const [bound, { letter }] of Object.entries(NECESSARY)) {
       fillRow(element(`row-${bound}`), math.necessaryDim(setting(), bound), null, `${letter} ≥ `);
@@ -350,12 +347,10 @@
   function updateHeadline() {
     const { method, L } = state;
     const m = dim(method, "sharp");
-    const sign = method === "max_margin" ? "≈" : "=";
     element("headline").innerHTML =
-      `${symbol("m")} ${sign} <strong>${integer(m)}</strong>` +
-      `<span>hidden size ${symbol("d")} = 2${symbol("m")} ${sign} ${integer(2 * m)}</span>`;
+      `${symbol("m")} = <strong>${integer(m)}</strong>` +
+      `<span>hidden size ${symbol("d")} = 2${symbol("m")} = ${integer(2 * m)}</span>`;
     element("headline").classList.toggle("ex-vacuous", m >= L);
-    element("headline").classList.toggle("ex-estimate", method === "max_margin");
     let text;
     if (m >= L) {
       const from = firstUsefulLength();
@@ -367,9 +362,7 @@
           : `From about L = ${from < 1000 ? from : scientific(from, 1)} on it asks for less than L.`);
     } else {
       text = `<b>${percent(m / L)} of L = ${integer(L)}.</b> `;
-      if (method === "max_margin") {
-        text += "An estimate for typical supports, not a promise: nothing is proved at this m.";
-      } else if (method === "moment_curve") {
+      if (method === "moment_curve") {
         text += "Enough for every L in real arithmetic, with logits that grow at least like L².";
       } else {
         text += `Enough for ${METHODS[method].scope} with probability at least ${Number((1 - state.eta).toPrecision(6))}.`;
@@ -379,11 +372,6 @@
     element("code").textContent = pythonCall();
     element("copy").textContent = "Copy";
   }
-
-  const svg = (name, attributes, text = "") => {
-    const pairs = Object.entries(attributes).map(([key, value]) => `${key}="${value}"`);
-    return `<${name} ${pairs.join(" ")}>${text}</${name}>`;
-  };
 
   function updateCurve() {
     const box = element("curve");
@@ -429,15 +417,14 @@
     }
     const middle = (left + width - right) / 2;
     const [here, chosen] = [x(state.L), dim(state.method, "sharp")];
-    const name = state.method === "max_margin" ? "ex-sharp ex-estimate" : "ex-sharp";
     parts.push(
       svg("text", { x: middle, y: height - 4, "text-anchor": "middle" }, "sequence length L"),
       svg("line", { class: "ex-here", x1: here, x2: here, y1: top, y2: height - bottom }),
       ...necessary.map((values) => line(values, "ex-need")),
       ONE_NUMBER.includes(state.method) ? "" : line(closed, "ex-closed"),
-      line(sharp, name),
+      line(sharp, "ex-sharp"),
       svg("text", { class: "ex-free-label", x: left + 8, y: top + 15 }, "m ≥ L: free"),
-      svg("circle", { class: name, cx: here, cy: y(chosen), r: 5 }),
+      svg("circle", { class: "ex-sharp", cx: here, cy: y(chosen), r: 5 }),
     );
     const label =
       `${methodName(state.method)}: m from ${integer(sharp[0])} at L = ${integer(lengths[0])} ` +
@@ -463,7 +450,7 @@
     if (picture?.key === key) return;
     const rng = math.generator(TARGET_SEED);
     const target = math.drawTarget({ ...arguments_, pattern: state.pattern }, rng);
-    const { method, ratioError, leak } = arguments_;
+    const { method, codes, ratioError, leak } = arguments_;
     const tau = arguments_.logitScale ?? math.defaultLogitScale(method, ratioError, leak);
     const theorem = math.requiredDim(arguments_);
     const dims = new Set([theorem]);
@@ -474,7 +461,7 @@
       target,
       theorem,
       dims: [...dims].sort((one, other) => one - other),
-      build: math.builder(target, method, tau),
+      build: math.builder(target, method, tau, codes),
     };
   }
 
@@ -547,41 +534,6 @@
         : "");
   }
 
-  /** Colours of the scale from 0 to 1, as [red, green, blue]. */
-  const SCALES = {
-    light: {
-      weight: [[255, 255, 255], [158, 202, 225], [33, 113, 181], [8, 48, 107]],
-      less: [[255, 255, 255], [0, 114, 178]],
-      more: [[255, 255, 255], [213, 94, 0]],
-    },
-    dark: {
-      weight: [[24, 27, 32], [16, 78, 130], [86, 180, 233], [225, 242, 255]],
-      less: [[24, 27, 32], [86, 180, 233]],
-      more: [[24, 27, 32], [245, 130, 40]],
-    },
-  };
-
-  function colour(stops, share) {
-    const at = Math.min(Math.max(share, 0), 1) * (stops.length - 1);
-    const index = Math.min(Math.floor(at), stops.length - 2);
-    return stops[index].map((value, c) => value + (at - index) * (stops[index + 1][c] - value));
-  }
-
-  function paint(id, rows, pick, label) {
-    const box = element(id);
-    const length = rows.length;
-    box.width = box.height = length;
-    const context = box.getContext("2d");
-    const image = context.createImageData(length, length);
-    rows.forEach((row, i) =>
-      row.forEach((value, j) => {
-        image.data.set([...pick(value), 255], 4 * (i * length + j));
-      }),
-    );
-    context.putImageData(image, 0, 0);
-    box.setAttribute("aria-label", label);
-  }
-
   function drawMatrices() {
     const { target, measured } = picture;
     const length = target.length;
@@ -593,10 +545,10 @@
     const M = measured ? measured.rows.map(({ row }) => row) : A.map((row) => row.map(() => 0));
     const D = measured ? M.map((row, i) => row.map((value, j) => value - A[i][j])) : M;
     const largest = Math.max(...A.map((row) => Math.max(...row)));
-    const scales = SCALES[document.documentElement.dataset.theme === "dark" ? "dark" : "light"];
-    const weight = (value) => colour(scales.weight, value / largest);
-    const signed = (value) =>
-      colour(value < 0 ? scales.less : scales.more, Math.abs(value) / largest);
+    const { weight: stops, less, more } = scales();
+    const weight = (value) => colour(stops, value / largest);
+    const signed = (value) => colour(value < 0 ? less : more, Math.abs(value) / largest);
+    const paint = (id, ...given) => paintOn(element(id), ...given);
     const top = Math.max(...D.map((row) => Math.max(...row.map(Math.abs))));
     paint("A", A, weight, `Target, ${PATTERNS[state.pattern]}, ${length} by ${length}`);
     paint("M", M, weight, measured ? "Attention that was computed" : "No attention matrix");
@@ -712,9 +664,7 @@
       refresh("dimensions", "picture");
     });
     new ResizeObserver(() => refresh("dimensions")).observe(element("curve"));
-    new MutationObserver(() => refresh("picture")).observe(document.documentElement, {
-      attributeFilter: ["data-theme"],
-    });
+    onTheme(() => refresh("picture"));
   }
 
   function start() {

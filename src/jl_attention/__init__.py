@@ -87,6 +87,7 @@ __all__ = [
     "projections",
     "required_dim",
     "required_dim_for_target",
+    "retrieval",
     "search",
     "streaming",
     "targets",
@@ -96,7 +97,7 @@ __all__ = [
 ]
 
 
-_ROOMS = ("blocks", "workloads")
+_ROOMS = ("blocks", "retrieval", "workloads")
 _BOOK = ("claims", "datasets", "figures", "ledger", "minilm")
 
 

@@ -18,6 +18,7 @@ from .blocks.commands import add_commands as add_block_commands
 from .constructions import Construction, construct
 from .dimensions import necessary_dim
 from .errors import ConstructionError, JLAttentionError, ParameterError, check_int, check_real
+from .head import LARGEST_ALLOWANCE
 from .interop.containers import STDIN
 from .methods import METHODS
 from .precision import measure
@@ -254,6 +255,8 @@ def build(options):
 
 def measure_file(options):
     """Measure a construction against a target; `MISSED` if it is not as precise as it says."""
+    if options.construction == options.target == STDIN:
+        raise ParameterError("measure: BUILT and TARGET cannot both be the standard input")
     built = Construction.load(options.construction, max_bytes=options.max_bytes)
     target = _read_target(options)
     if target.shape[0] != built.length:
@@ -288,6 +291,8 @@ def _measured(built, target):
     }
     verdict = "meets" if meets else "MISSES"
     lines.append(f"{verdict} {wanted}, with {built.allowance:.1g} allowed for rounding")
+    if built.allowance > LARGEST_ALLOWANCE:
+        lines.append("which is too much to say more: ask for smaller logits or --dtype float64")
     return result, lines
 
 

@@ -14,10 +14,10 @@ from .codes import GivenCodes
 from .codes.base import check_dtype
 from .errors import ConstructionError, ParameterError, check_int, check_real
 from .head import Construction
+from .interop.mapped import MappedLogits, MappedTarget
 from .logits import target_logits
 from .methods import METHODS, interpolating_queries, least_norm_queries
 from .precision import measure
-from .targets import check_target
 from .theory.total_variation import leak_for_target
 
 __all__ = [
@@ -53,7 +53,7 @@ def construct(
 
     Parameters
     ----------
-    target : array_like or scipy.sparse array, shape (L, L)
+    target : array_like or scipy.sparse array, shape (L, L), or targets.MappedTarget
         Right-stochastic, see `targets.check_target`.
     method : str or methods.Method, optional
         "interpolate" (Theorem T3), "svd_projection" (T1), "row_projection" (T2), "moment_curve"
@@ -113,7 +113,7 @@ def construct(
     (True, True)
     """
     method = methods.get(method).in_batch()
-    target = check_target(target)
+    target = method.read(target)
     length = target.shape[0]
     if total_variation is not None:
         if leak is not None:
@@ -132,7 +132,8 @@ def construct(
         method, dim = method.within_length(length, dim)
     dim = check_int("dim", dim)
     _check_memory(length, dim, dtype)
-    logits = target_logits(target, precision[2])
+    wanted = MappedLogits if isinstance(target, MappedTarget) else target_logits
+    logits = wanted(target, precision[2])
     options = {"keys": keys, "executor": executor, "progress": progress}
     for seed in _seeds(rng, retries):
         queries, codes = _draw(method, logits, dim, seed, dtype, options, grows)

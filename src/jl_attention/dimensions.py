@@ -14,7 +14,6 @@ gamma; `required_dim_for_target` sums over the rows of one target and is never l
 import numpy as np
 
 from . import methods
-from .targets import check_target
 from .theory.johnson_lindenstrauss import JL_BOUNDS, jl_dim
 from .theory.necessary import NECESSARY_BOUNDS, necessary_dim
 from .theory.universal import BOUNDS, universal_dim
@@ -212,4 +211,4 @@ def required_dim_for_target(
     """
     method = methods.get(method, **settings)
     precision = method.precision(ratio_error, leak, logit_scale)
-    return method.required_dim_for_target(check_target(target), precision, failure_prob)
+    return method.required_dim_for_target(method.read(target), precision, failure_prob)

@@ -105,14 +105,14 @@ def run(
 
 def _mapped(function, blocks, executor):
     if executor is None:
-        with _one_blas_thread() as threads:
+        with one_blas_thread() as threads:
             if threads == 1:
                 yield from ((block, function(block)) for block in blocks)
             else:
                 with ThreadPoolExecutor(threads) as pool:
                     yield from _ordered(function, blocks, pool, threads)
     elif isinstance(executor, ThreadPoolExecutor):
-        with _one_blas_thread():
+        with one_blas_thread():
             yield from _ordered(function, blocks, executor, executor._max_workers)
     else:
         workers = getattr(executor, "_max_workers", WORKERS)
@@ -138,12 +138,12 @@ def _ordered(function, blocks, executor, workers):
 
 def _alone(function, block):
     """Run in a worker process what threads of this process would run."""
-    with _one_blas_thread():
+    with one_blas_thread():
         return function(block)
 
 
 @contextmanager
-def _one_blas_thread():
+def one_blas_thread():
     """Give BLAS one thread, and yield how many it had: as many blocks may run side by side."""
     controller = _thread_controller()
     if controller is None:

@@ -10,6 +10,9 @@ from . import attention
 from .codes import Codes, GivenCodes
 from .result import Result
 
+LARGEST_ALLOWANCE = 0.1
+"""Where rounding may move a ratio by more than this, its allowance would excuse anything."""
+
 
 @dataclass(frozen=True, eq=False)
 class Construction(Result):
@@ -112,14 +115,18 @@ class Construction(Result):
         """
         roundoff = np.finfo(self.queries.dtype).eps / 2
         norms = (float(np.linalg.norm(half, axis=1).max()) for half in (self.queries, self.keys))
-        return float(np.expm1(2 * (self.dim + 2) * roundoff * np.prod(list(norms))))
+        with np.errstate(over="ignore"):
+            return float(np.expm1(2 * (self.dim + 2) * roundoff * np.prod(list(norms))))
 
     def meets(self, report):
         """Return whether a `precision.PrecisionReport` has the precision asked for.
 
         One rule: what was asked (the total variation, or else eps1 and eps2), each ratio of two
-        entries with the `allowance` of rounding.
+        entries with the `allowance` of rounding. Where that is more than `LARGEST_ALLOWANCE`,
+        nothing is met.
         """
+        if not self.allowance <= LARGEST_ALLOWANCE:
+            return False
         slack = 1 + self.allowance
         if self.total_variation is not None:
             return report.total_variation <= self.total_variation + self.allowance

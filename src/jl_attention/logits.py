@@ -14,6 +14,9 @@ from .errors import ParameterError, check_real
 SCALE_FACTOR = 3.0
 """Default tau of interpolation, in units of log(1/eps2)."""
 
+MAX_LOGIT_SCALE = 1e12
+"""Largest tau: near 1e12 a logit of float64 is rounded by 1e-4, and with it each ratio."""
+
 SCALE_MARGIN = 0.01
 """By how much the tau of an exact gap exceeds log(1/eps2), for rounding."""
 
@@ -30,18 +33,24 @@ def target_logits(target, logit_scale):
     target : scipy.sparse.csr_array, shape (L, L)
         A checked target (`targets.check_target`).
     logit_scale : float
-        tau > 0.
+        tau > 0, at most `MAX_LOGIT_SCALE`.
 
     Returns
     -------
     scipy.sparse.csr_array, shape (L, L)
         With the support of the target.
     """
-    logit_scale = check_real("logit_scale", logit_scale, above=0)
+    logit_scale = check_real("logit_scale", logit_scale, above=0, at_most=MAX_LOGIT_SCALE)
     log_target = np.log(target.data)
     smallest = np.minimum.reduceat(log_target, target.indptr[:-1])
     data = logit_scale + (log_target - np.repeat(smallest, np.diff(target.indptr)))
     return sparse.csr_array((data, target.indices, target.indptr), shape=target.shape)
+
+
+def logits_of_rows(weights, logit_scale):
+    """Return the logits, as `target_logits` has them, of whole rows of s weights, shape (n, s)."""
+    logs = np.log(weights)
+    return logit_scale + (logs - logs.min(axis=1, keepdims=True))
 
 
 def row_norms(target_logits):
@@ -105,11 +114,11 @@ def check_precision(ratio_error, leak, logit_scale):
     ------
     ParameterError
         eps1 < 0; eps2 not in (0, 1); tau so small that (P2) would not follow even from exact
-        logits.
+        logits, or so large that rounding takes the ratios.
     """
     ratio_error = check_real("ratio_error", ratio_error, at_least=0)
     leak = check_real("leak", leak, above=0, below=1)
-    logit_scale = check_real("logit_scale", logit_scale, above=0)
+    logit_scale = check_real("logit_scale", logit_scale, above=0, at_most=MAX_LOGIT_SCALE)
     if off_support_tolerance(0.0, leak, logit_scale) <= 0:
         raise ParameterError(
             f"logit_scale={logit_scale:g}: must exceed log(1/leak) = {-np.log(leak):.6g}, or exact "

@@ -21,7 +21,7 @@ from .engine import run
 from .errors import ParameterError
 from .interop.arrays import real_array
 from .result import Result
-from .targets import check_target
+from .targets import opened_or_checked
 from .theory.total_variation import (
     leak_for_total_variation,
     output_error_bound,
@@ -104,7 +104,7 @@ def measure(built, target, rows=None, *, executor=None, progress=None):
     built : Construction, or ndarray of shape (L, L)
         Anything with `queries` and `keys`, or with a method ``logits(rows)`` that returns rows of
         Lambda, or Lambda itself: logits, not attention.
-    target : array_like or scipy.sparse array, shape (L, L)
+    target : array_like or scipy.sparse array, shape (L, L), or targets.MappedTarget
         Checked by `targets.check_target`.
     rows : array_like of int, optional
         Measure these rows only; all of them if None.
@@ -131,7 +131,7 @@ def measure(built, target, rows=None, *, executor=None, progress=None):
     precision exponentials are single too, which leaves an error of about 1e-6 of itself in the
     total variation; the ratio error and the leak come from single logits in double precision.
     """
-    target = check_target(target)
+    target = opened_or_checked(target)
     rows = np.arange(target.shape[0]) if rows is None else _check_rows(rows, target.shape[0])
     blocks = (rows[start : start + BLOCK_ROWS] for start in range(0, len(rows), BLOCK_ROWS))
     if hasattr(built, "queries"):
@@ -275,4 +275,4 @@ def _measure_tiles(tiles, task):
     with np.errstate(over="ignore"):
         ratio_error, leak = np.expm1(ratio), np.exp(off_high - support_low)
     total_variation = 0.5 * (moved + off_mass / partition)
-    return ratio_error, leak, total_variation, np.maximum(high, -low), high - low
+    return ratio_error, leak, total_variation, np.maximum(np.abs(high), np.abs(low)), high - low

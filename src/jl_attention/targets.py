@@ -14,6 +14,7 @@ from .engine import support_blocks
 from .errors import ParameterError, TargetError, check_choice, check_int, check_real
 from .interop.arrays import real_array, real_csr
 from .interop.graphs import edges_of, read_edge_index
+from .interop.mapped import MappedTarget, write_mapped
 from .patterns import (
     banded,
     big_bird,
@@ -29,6 +30,7 @@ __all__ = [
     "CONVENTIONS",
     "PADDINGS",
     "ROW_SUM_TOLERANCE",
+    "MappedTarget",
     "banded",
     "big_bird",
     "block_diagonal",
@@ -41,6 +43,7 @@ __all__ = [
     "from_graph",
     "from_mask",
     "normalize_rows",
+    "opened_or_checked",
     "pad_rows",
     "permutation",
     "regular",
@@ -50,6 +53,7 @@ __all__ = [
     "top_columns",
     "vertical_slash",
     "with_self_loops",
+    "write_mapped",
 ]
 
 ROW_SUM_TOLERANCE = 1e-6
@@ -111,6 +115,14 @@ def check_target(target, *, name="target"):
             + advice
         )
     return matrix
+
+
+def opened_or_checked(target, *, name="target"):
+    """Return a `MappedTarget`, which was checked when it was opened, or what `check_target` does.
+
+    Parameters and errors as in `check_target`.
+    """
+    return target if isinstance(target, MappedTarget) else check_target(target, name=name)
 
 
 def normalize_rows(weights, *, padding=None, name="weights"):

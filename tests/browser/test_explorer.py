@@ -9,9 +9,20 @@ from scipy import sparse, stats
 from scipy.special import softmax
 
 import jl_attention as jla
+from jl_attention.theory import absorption, frames
 
 PAGE = "book/explorer.html"
 PROJECTIONS = ("svd_projection", "row_projection")
+ROWS = {  # of the table: a method and its settings
+    "svd_projection": {"method": "svd_projection"},
+    "row_projection": {"method": "row_projection"},
+    "interpolate": {"method": "interpolate"},
+    "tight": {"method": "interpolate", "codes": "tight"},
+    "moment_curve": {"method": "moment_curve"},
+    "max_margin": {"method": "max_margin"},
+    "every_support": {"method": "max_margin", "scope": "every_support"},
+}
+ONE_NUMBER = ("moment_curve", "max_margin", "every_support")
 FALSE_FAILURE = 1e-9  # of each statistical test
 
 ROUNDING = 1e-12
@@ -106,28 +117,32 @@ def assert_same_dims(got, wanted, what):
     assert not different.any(), (what, got[different], wanted[different])
 
 
-@pytest.mark.parametrize("bound", ["differences", "sharp", "closed_form"])
-def test_required_dimensions_are_those_of_the_package(explorer, bound):
-    others = () if bound == "differences" else ("interpolate", "moment_curve", "max_margin")
+BOUNDS = {
+    **dict.fromkeys(PROJECTIONS, ("differences", "sharp", "closed_form")),
+    **dict.fromkeys(("interpolate", "tight"), ("sharp", "closed_form")),
+    **dict.fromkeys(ONE_NUMBER, ("sharp",)),
+}
+
+
+@pytest.mark.parametrize(("row", "bound"), [(row, b) for row in ROWS for b in BOUNDS[row]])
+def test_required_dimensions_are_those_of_the_package(explorer, row, bound):
+    every = 3 if row in ("tight", *ONE_NUMBER) else 1  # of the settings: integrals take long here
     for group, tau in settings_of_the_sliders(explorer):
-        for method in (*PROJECTIONS, *others):
-            scale = {"logitScale": tau} if method == "interpolate" else {}
-            got = call(
-                explorer,
-                [["requiredDim", s | scale | {"method": method}, bound] for s in group],
-            )
-            wanted = jla.required_dim(
-                column(group, "length"),
-                column(group, "rowNnz"),
-                method,
-                column(group, "maxRatio"),
-                group[0]["ratioError"],
-                group[0]["leak"],
-                column(group, "failureProb"),
-                scale.get("logitScale"),
-                bound,
-            )
-            assert_same_dims(got, wanted, (method, group, tau))
+        group = group[::every]
+        own = ROWS[row] | ({"logitScale": tau} if "interpolate" in ROWS[row].values() else {})
+        got = call(explorer, [["requiredDim", setting | own, bound] for setting in group])
+        wanted = jla.required_dim(
+            column(group, "length"),
+            column(group, "rowNnz"),
+            max_ratio=column(group, "maxRatio"),
+            ratio_error=group[0]["ratioError"],
+            leak=group[0]["leak"],
+            failure_prob=column(group, "failureProb"),
+            logit_scale=own.get("logitScale"),
+            bound=bound,
+            **ROWS[row],
+        )
+        assert_same_dims(got, wanted, (row, group, tau))
 
 
 @pytest.mark.parametrize("bound", ["sharp", "closed_form"])
@@ -176,13 +191,49 @@ def test_student_tails_keep_their_digits(explorer):
     np.testing.assert_allclose(got, wanted, rtol=1e-12)
 
 
+def test_tails_of_tight_frames_are_those_of_the_package(explorer):
+    grid = [
+        (m, length, k, theta)
+        for length in (16, 64, 1024, 65536, 2**24)
+        for k in (1, 2, 5, 15)
+        for theta in (0.05, 0.2, 0.5)
+        for m in (k, k + 1, *(min(length - 1, m) for m in (40, 300, 20000)), length - 1, length)
+    ]
+    got = [
+        -np.inf if value is None else value
+        for value in call(explorer, [["tightLogTail", *point] for point in grid])
+    ]
+    *sizes, theta = np.array(grid).T
+    wanted = frames.off_support_log_tail(*np.array(sizes, dtype=int), theta, "tight")
+    assert wanted[np.isfinite(wanted)].min() < -1e3
+    np.testing.assert_allclose(got, wanted, rtol=1e-7)
+
+
+def test_the_law_of_max_margin_is_the_package_s(explorer):
+    grid = [
+        (max(1, int(share * absorption.threshold_dim(length, k))), length, k)
+        for length in (17, 64, 256, 1024, 65536, 2**24)
+        for k in (1, 2, 4, 16)
+        for share in (0.9, 1, 1.3, 2, 3)
+    ]
+    got = call(explorer, [["logInfeasible", *point] for point in grid])
+    got = [-np.inf if value is None else value for value in got]
+    wanted = absorption.log_infeasible(*np.array(grid).T)
+    assert wanted[np.isfinite(wanted)].min() < -100
+    assert wanted.max() > -0.1
+    np.testing.assert_allclose(got, wanted, rtol=1e-9, atol=1e-7)  # binomials at L = 2^24
+
+
 def test_failure_probabilities_are_those_of_the_package(explorer):
     setting = {"length": 64, "rowNnz": 4, "maxRatio": 2, "ratioError": 0.5, "leak": 0.1}
-    for method, dims in [("interpolate", [1, 3, 4, 20, 100, 400]), ("row_projection", [1, 10**5])]:
-        got = call(
-            explorer, [["failureProbability", m, setting | {"method": method}] for m in dims]
-        )
-        wanted = jla.failure_probability(dims, 64, 4, method, 2, 0.5, 0.1)
+    for row, dims in [
+        ("interpolate", [1, 3, 4, 20, 100, 400]),
+        ("tight", [1, 3, 4, 20, 50, 63, 64]),
+        ("row_projection", [1, 10**5]),
+    ]:
+        got = call(explorer, [["failureProbability", m, setting | ROWS[row]] for m in dims])
+        precision = {"max_ratio": 2, "ratio_error": 0.5, "leak": 0.1}
+        wanted = jla.failure_probability(dims, 64, 4, **precision, **ROWS[row])
         np.testing.assert_allclose(got, wanted, rtol=1e-9)
 
 
@@ -237,12 +288,14 @@ def read_picture(page):
 
 
 @pytest.mark.parametrize("pattern", ["random", "window", "blocks"])
-@pytest.mark.parametrize("method", ["interpolate", *PROJECTIONS])
-def test_the_picture_shows_the_construction_and_its_measurement(explorer, method, pattern):
+@pytest.mark.parametrize("row", ["interpolate", "tight", *PROJECTIONS])
+def test_the_picture_shows_the_construction_and_its_measurement(explorer, row, pattern):
     k, gamma, eps1, eps2 = 3, 5, 0.5, 0.05
     problem = {"L": 4096, "k": k, "gamma": gamma, "eps1": eps1, "eps2": eps2, "eta": 0.001}
-    go_to(explorer, **problem, shown=method, pattern=pattern, size=64)
-    wanted = jla.required_dim(64, k, method, gamma, eps1, eps2, 0.001)
+    go_to(explorer, **problem, shown=row, pattern=pattern, size=64)
+    method = ROWS[row]["method"]
+    precision = {"max_ratio": gamma, "ratio_error": eps1, "leak": eps2, "failure_prob": 0.001}
+    wanted = jla.required_dim(64, k, **precision, **ROWS[row])
     assert read_picture(explorer)["theorem"] == wanted
     verdicts = []
     for m in (5, 40, 300, wanted):  # fewer dimensions than tokens, more, the theorem's
@@ -261,6 +314,9 @@ def test_the_picture_shows_the_construction_and_its_measurement(explorer, method
         assert ("missed" in explorer.inner_text(".ex-readings")) != verdicts[-1]
         tau = jla.methods.get(method).default_logit_scale(eps1, eps2)
         B = jla.logits.target_logits(A, tau)
+        if row == "tight":
+            frame = K.T @ K
+            np.testing.assert_allclose(frame, 64 * np.eye(len(frame)), atol=1e-9)
         if method == "interpolate":
             queries = jla.constructions.interpolating_queries(B, K)
             np.testing.assert_allclose(Q, queries, atol=1e-9 * np.abs(queries).max())
@@ -320,30 +376,27 @@ def read_table(page):
 
 
 def expected_table(length, k, gamma, eps1, eps2, eta):
-    precision = (gamma, eps1, eps2, eta)
-    table = {
-        method: tuple(
-            jla.required_dim(length, k, method, *precision, bound=bound)
-            for bound in (None, "closed_form")
+    precision = {"max_ratio": gamma, "ratio_error": eps1, "leak": eps2, "failure_prob": eta}
+
+    def dims(row, given):
+        closed = row not in ONE_NUMBER
+        return (
+            jla.required_dim(length, k, **precision, **given),
+            jla.required_dim(length, k, bound="closed_form", **precision, **given)
+            if closed
+            else None,
         )
-        for method in (*PROJECTIONS, "interpolate")
-    }
+
+    table = {row: dims(row, given) for row, given in ROWS.items()}
     table["universal"] = tuple(
         jla.universal_dim(length, k, gamma, eps2, eta, bound=bound)
         for bound in ("sharp", "closed_form")
     )
     necessary = {"radon": {}, "packing": {"scale_ratio": 10.0}, "bits": {"bits": 16}}
-    return (
-        table
-        | {
-            name: (jla.required_dim(length, k, name), None)
-            for name in ("max_margin", "moment_curve")
-        }
-        | {
-            name: (jla.necessary_dim(length, k, name, **given), None)
-            for name, given in necessary.items()
-        }
-    )
+    return table | {
+        name: (jla.necessary_dim(length, k, name, **given), None)
+        for name, given in necessary.items()
+    }
 
 
 def test_the_keyboard_moves_the_sliders_and_the_table_follows(explorer):
@@ -372,9 +425,7 @@ def test_the_keyboard_moves_the_sliders_and_the_table_follows(explorer):
         assert float(re.sub(r"[\s,]", "", shown)) == values[name]
 
 
-@pytest.mark.parametrize(
-    "method", [*PROJECTIONS, "interpolate", "universal", "max_margin", "moment_curve"]
-)
+@pytest.mark.parametrize("method", [*ROWS, "universal"])
 def test_the_headline_is_what_the_copied_call_returns(explorer, method):
     go_to(explorer, L=65536, k=3, gamma=1.5, eps1=1, eps2=0.05, eta=0.001, scale=6)
     explorer.focus("#ex-method")
@@ -386,7 +437,7 @@ def test_the_headline_is_what_the_copied_call_returns(explorer, method):
     assert int(re.sub(r"[\s,]", "", explorer.inner_text("#ex-headline strong"))) == dim
     verdict = explorer.inner_text("#ex-verdict")
     assert ("Vacuous" in verdict) == (dim >= 65536)
-    assert ("estimate" in verdict.lower()) == (method == "max_margin")
+    assert ("probability" in verdict) == (dim < 65536 and method != "moment_curve")
 
 
 def test_vacuous_is_said_in_words_with_the_length_where_it_ends(explorer):
@@ -480,6 +531,7 @@ def test_without_javascript_the_page_has_the_numbers(visit):
         cells = table.locator("tbody tr").first.locator("td").all_inner_texts()
         assert cells[1] == "2"
         assert int(cells[6]) == wanted
+        assert int(cells[8]) == jla.required_dim(1024, 2, "max_margin")
 
 
 def test_only_the_explorer_loads_its_scripts():

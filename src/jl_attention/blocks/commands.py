@@ -49,7 +49,7 @@ def add_commands(commands, shared):
 
 def compile_file(options):
     """Find the inputs_embeds for which a model's heads show given patterns, and write them."""
-    files.check_writable(options.output)
+    files.check_writable(options.output, inputs=[options.config, *options.patterns])
     spec = from_config(read_config(options.config, options.max_bytes), options.layer)
     names = options.patterns
     if len(names) == 1:

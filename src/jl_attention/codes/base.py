@@ -5,6 +5,7 @@ set to a counter that belongs to a block of `BLOCK_ROWS` rows. So a batch, a str
 worker on another machine make the same codes bit for bit, in any order, and none has to be sent.
 """
 
+import warnings
 import weakref
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
+from ..engine import one_blas_thread
 from ..errors import ParameterError, check_choice, check_int
 from ..interop.arrays import real_array
 
@@ -70,7 +72,7 @@ _arrays: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
 
 
 class Codes(ABC):
-    """L codes c_1..c_L of R^m.
+    """L codes c_1..c_L of R^m, the same bits whoever makes them and with however many BLAS threads.
 
     Index it by rows as an array of shape (L, m): ``codes[5]``, ``codes[2:9]``, ``codes[[4, 1]]``.
 
@@ -104,9 +106,10 @@ class Codes(ABC):
         at = np.atleast_1d(chosen)
         out = np.empty((len(at), self.dim), dtype=self.dtype)
         blocks = at // BLOCK_ROWS
-        for index in np.unique(blocks):
-            here = blocks == index
-            out[here] = self.block(int(index))[at[here] - index * BLOCK_ROWS]
+        with one_blas_thread():
+            for index in np.unique(blocks):
+                here = blocks == index
+                out[here] = self.block(int(index))[at[here] - index * BLOCK_ROWS]
         return out[0] if chosen.ndim == 0 else out
 
     def array(self):
@@ -114,9 +117,10 @@ class Codes(ABC):
         made = _arrays.get(self)
         if made is None:
             made = np.empty(self.shape, dtype=self.dtype)
-            for start in range(0, self.length, BLOCK_ROWS):
-                stop = min(start + BLOCK_ROWS, self.length)
-                made[start:stop] = self.block(start // BLOCK_ROWS)[: stop - start]
+            with one_blas_thread():
+                for start in range(0, self.length, BLOCK_ROWS):
+                    stop = min(start + BLOCK_ROWS, self.length)
+                    made[start:stop] = self.block(start // BLOCK_ROWS)[: stop - start]
             made.flags.writeable = False
             _arrays[self] = made
         return made
@@ -318,8 +322,10 @@ def draw(kind, length, dim, rng=None, dtype=np.float64):
 def check_dtype(dtype):
     """Return a dtype for queries and keys, or raise `ParameterError`."""
     try:
-        dtype = np.dtype(dtype)
-    except TypeError:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of names that are refused anyhow
+            dtype = np.dtype(dtype)
+    except (TypeError, ValueError):
         raise ParameterError(f"dtype={dtype!r}: expected float64 or float32") from None
     if dtype not in (np.float64, np.float32):
         raise ParameterError(f"dtype={dtype}: expected float64 or float32")

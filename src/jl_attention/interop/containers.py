@@ -79,6 +79,7 @@ _SAFETENSORS = {
 @contextmanager
 def errors_named(name, suffix=""):
     """Name the file in our own errors, and turn those of parsers into `FileError`."""
+    name = "the standard input" if name == STDIN else name
     try:
         yield
     except (FileError, TargetError) as error:
@@ -169,8 +170,7 @@ def read_arrays(path, max_bytes=MAX_BYTES, kind="a file of arrays"):
     MissingFileError
         There is no such file.
     """
-    suffix = suffix_of(path, None, ARRAY_FILES)
-    content = read_bytes(path, max_bytes)
+    suffix, content = read_content(path, max_bytes, ARRAY_FILES)
     with errors_named(path, suffix):
         if suffix == ".npz":
             archive = NpzArchive(content, max_bytes)
@@ -180,6 +180,17 @@ def read_arrays(path, max_bytes=MAX_BYTES, kind="a file of arrays"):
             return arrays, str(arrays.pop("settings").item())
         arrays, metadata = read_safetensors(content)
         return arrays, metadata.get("jl_attention", "null")
+
+
+def read_content(path, max_bytes, known):
+    """Return the suffix and the content of a file, or of the standard input.
+
+    Parameters and errors as in `suffix_of` and `read_bytes`. The suffix of a file is looked at
+    before its content is, that of the standard input afterwards.
+    """
+    suffix = None if path == STDIN else suffix_of(path, None, known)
+    content = read_bytes(path, max_bytes)
+    return suffix or suffix_of(path, content, known), content
 
 
 def read_bytes(path, max_bytes):

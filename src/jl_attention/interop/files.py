@@ -30,7 +30,7 @@ from .containers import (
     errors_named,
     listed,
     read_arrays,
-    read_bytes,
+    read_content,
     read_npy,
     read_safetensors,
     suffix_of,
@@ -151,10 +151,8 @@ def read_matrix(path, *, max_bytes=MAX_BYTES, array=None):
     ndarray, or sparse array of SciPy
     """
     known = [*_TARGET_READERS, *_PACKED]
-    suffix = None if path == STDIN else suffix_of(path, None, known)
-    content = read_bytes(path, max_bytes)
-    suffix = suffix or suffix_of(path, content, known)
-    with errors_named("the standard input" if path == STDIN else path, suffix):
+    suffix, content = read_content(path, max_bytes, known)
+    with errors_named(path, suffix):
         if suffix in _PACKED:
             content = decompress(content, suffix, max_bytes)
             suffix = _PACKED[suffix]
@@ -162,10 +160,12 @@ def read_matrix(path, *, max_bytes=MAX_BYTES, array=None):
 
 
 def _read_npy(content, max_bytes, array):
+    _refuse_name(array)
     return read_npy(io.BytesIO(content))
 
 
 def _read_mtx(content, max_bytes, array):
+    _refuse_name(array)
     return read_matrix_market(content, _check_extent)
 
 
@@ -180,8 +180,10 @@ def _read_npz(content, max_bytes, array):
     if "settings" in archive:
         raise FileError("it is a construction, not a target")
     if {"coords", "shape", "data"} <= archive.keys():
+        _refuse_name(array)
         return _pydata_matrix(archive)
     if {"format", "shape", "data"} <= archive.keys() and "compressed_axes" not in archive:
+        _refuse_name(array)
         return _scipy_matrix(archive)
     found = {}
     for indptr in (name for name in archive if name.endswith("indptr")):
@@ -197,6 +199,12 @@ def _read_npz(content, max_bytes, array):
 
 def _is_stack(shape):
     return len(shape) >= 2 and shape[-1] == shape[-2]
+
+
+def _refuse_name(array):
+    """Refuse to choose where there is nothing to choose."""
+    if array is not None:
+        raise FileError(f"array={array!r}: the file holds one matrix, which has no name")
 
 
 def _only(found, name, arrays):

@@ -72,7 +72,7 @@ class Header(NamedTuple):
     @property
     def wanted(self):
         """What a line of entries has to hold."""
-        return "1 number" if self.width == 1 else f"{self.width} numbers"
+        return ("one number", "two indices", "two indices and a number")[self.width - 1]
 
 
 def read_matrix_market(content, check_extent):

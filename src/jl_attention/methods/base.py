@@ -7,7 +7,9 @@ from typing import ClassVar
 import numpy as np
 
 from ..errors import ParameterError, check_array, check_choice, check_real
+from ..interop.mapped import MappedTarget
 from ..logits import check_precision, max_logit
+from ..targets import opened_or_checked
 from ..theory.search import as_int, doubling_search
 
 
@@ -57,6 +59,8 @@ class Method(ABC):
         Whether it needs eps1 > 0; the others make the ratios exact.
     keeps_keys : bool
         Whether it solves for queries only, so that keys may be given.
+    reads_blocks : bool
+        Whether its target may stay on disk, a `targets.MappedTarget`.
     bounds : tuple of str
         The forms in which its dimension can be had, the default first.
     scopes : tuple of str
@@ -73,6 +77,7 @@ class Method(ABC):
     hypotheses: ClassVar[str]
     approximates_ratios: ClassVar[bool] = False
     keeps_keys: ClassVar[bool] = False
+    reads_blocks: ClassVar[bool] = False
     bounds: ClassVar[tuple] = ("sharp", "closed_form")
     scopes: ClassVar[tuple] = ("pattern",)
     standing: ClassVar[str] = "theorem"
@@ -132,6 +137,23 @@ class Method(ABC):
         """
 
     # --- What follows from it ------------------------------------------------------------------
+
+    def read(self, target):
+        """Return a target as `targets.check_target` does, or one that stays on disk as it is.
+
+        Raises
+        ------
+        TargetError
+        ParameterError
+            It is on disk, and the method needs it in memory.
+        """
+        target = opened_or_checked(target)
+        if isinstance(target, MappedTarget) and not self.reads_blocks:
+            raise ParameterError(
+                f"method={self.name!r}: needs its target in memory, target.load(); 'interpolate' "
+                "reads it block by block"
+            )
+        return target
 
     def precision(self, ratio_error, leak, logit_scale=None):
         """Return (eps1, eps2, tau) as floats, tau filled in, or raise `ParameterError`."""

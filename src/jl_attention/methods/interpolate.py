@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import codes
 from ..errors import ParameterError, check_choice, check_real
+from ..interop.mapped import blocks_of
 from ..logits import (
     all_alike,
     interpolation_scale,
@@ -49,6 +50,7 @@ class Interpolate(Method):
     theorem: ClassVar[str] = "T3"
     hypotheses: ClassVar[str] = "The target is chosen without looking at the codes."
     keeps_keys: ClassVar[bool] = True
+    reads_blocks: ClassVar[bool] = True
 
     codes: str | None = None
     logit_scale: float | None = None
@@ -87,11 +89,8 @@ class Interpolate(Method):
         """Return the least m by the exact tails, summed over the rows of the target."""
         _, leak, tau = precision
         length, counts = target.shape[0], row_counts(target).astype(np.int64)
-        B = target_logits(target, tau)
-        norms = row_norms(B)
-        if self._law == "unit":  # whose law knows the largest value only
-            norms = np.sqrt(counts) * np.maximum.reduceat(B.data, B.indptr[:-1])
-        solved = ~_uniform(B)
+        rows = [self._norms(target_logits(block, tau)) for block in blocks_of(target)]
+        norms, solved = (np.concatenate(part) for part in zip(*rows, strict=True))
         if not solved.any():
             return 1
         allowed = off_support_tolerance(0.0, leak, tau)
@@ -106,6 +105,13 @@ class Interpolate(Method):
 
         log_eta = np.log(check_real("failure_prob", failure_prob, above=0, below=1))
         return doubling_search(log_failure, log_eta, least)
+
+    def _norms(self, B):
+        """Return what the law needs of each row: ||b||, or what bounds it, and if it is solved."""
+        norms = row_norms(B)
+        if self._law == "unit":  # whose law knows the largest value only
+            norms = np.sqrt(np.diff(B.indptr)) * np.maximum.reduceat(B.data, B.indptr[:-1])
+        return norms, ~_uniform(B)
 
     def in_batch(self):
         """Return it with tight codes where none were named: all keys are drawn at once."""

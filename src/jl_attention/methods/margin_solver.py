@@ -29,9 +29,11 @@ ends in the certificate. The answer depends on none of this.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 
+from ..engine import run
 from ..errors import ParameterError, check_array, check_choice, check_int, check_real, require
 from .least_distance import (
     BLOCKED,
@@ -150,20 +152,28 @@ class MaxMarginResult:
 
 
 def shortest_queries(
-    target_logits, keys, gap=None, *, visible=None, backend="numpy", block_bytes=BLOCK_BYTES
+    target_logits,
+    keys,
+    gap=None,
+    *,
+    visible=None,
+    backend="numpy",
+    block_bytes=BLOCK_BYTES,
+    executor=None,
+    progress=None,
 ):
     """Return the shortest query of every row, or why there is none (Theorem T9).
 
     Costs some ten products of n queries with all keys, O(n L m) each, and as many linear systems of
     fewer than m unknowns a row; near the threshold some 2m steps of O(m^2) instead. Memory for a
-    block of rows.
+    block of rows in each worker.
 
     Parameters
     ----------
     target_logits : scipy.sparse.csr_array, shape (n, L)
         B. Only the differences within a row count. Row i asks for the support and the ratios of
         this row; it need not be the query of token i.
-    keys : array_like, shape (L, m)
+    keys : array_like or codes.Codes, shape (L, m)
     gap : float, optional
         Delta > 0; by default the smallest entry of B, which is tau.
     visible : array_like of int, shape (n,), optional
@@ -173,6 +183,10 @@ def shortest_queries(
         "numba" compiles the steps; it needs the package numba.
     block_bytes : int, optional
         Memory for a block of rows.
+    executor : concurrent.futures.Executor, optional
+        Maps the blocks of rows, see `engine.run`; the same bits come back whatever maps them.
+    progress : callable, optional
+        Called as ``progress(done, total)`` with numbers of rows.
 
     Returns
     -------
@@ -205,30 +219,31 @@ def shortest_queries(
     >>> inside.least_length > 1e9
     True
     """
-    keys, gap, visible = _checked(target_logits, keys, gap, visible)
+    array, gap, visible = _checked(target_logits, keys, gap, visible)
     check_choice("backend", backend, ("numpy", "numba"))
     check_int("block_bytes", block_bytes)
-    length, dim = keys.shape
-    # A power of two, so that scaling loses no digit.
-    unit = 2.0 ** np.frexp(np.abs(keys).max(initial=0.0))[1]
-    problem = _Problem(keys / unit, backend)
-    queries = np.full((target_logits.shape[0], dim), np.nan)
+    problem = _Problem(keys if hasattr(keys, "array") else array, backend)
+    blocks = _blocks(target_logits, array.shape, gap, visible, block_bytes)
+    queries = np.full((target_logits.shape[0], array.shape[1]), np.nan)
     certificates, unresolved = {}, []
-    sizes = np.diff(target_logits.indptr)
-    order = np.argsort(sizes, kind="stable")
-    while len(order):
-        block = order[: _block_rows(length, dim, sizes[order[0]], block_bytes)]
-        block = block[: _block_rows(length, dim, sizes[block[-1]], block_bytes)]
-        order = order[len(block) :]
-        support, values = _padded(target_logits, block, gap)
-        solved, failed = problem.solve(support, values, visible[block])
-        queries[block] = solved * (gap / unit)
+    sizes, unit = np.diff(target_logits.indptr), problem.unit
+    solved_blocks = run(
+        problem.solve_block,
+        blocks,
+        executor,
+        progress,
+        len(queries),
+        size=lambda block: len(block.rows),
+    )
+    for block, solved, failed in solved_blocks:
+        queries[block.rows] = solved * (gap / unit)
         for i, certificate in failed.items():
-            row = int(block[i])
+            row = int(block.rows[i])
             if certificate is None:
                 unresolved.append(row)
             else:
-                certificates[row] = _in_units(certificate, row, support[i, : sizes[row]], gap, unit)
+                support = block.support[i, : sizes[row]]
+                certificates[row] = _in_units(certificate, row, support, gap, unit)
     infeasible = np.array(sorted(certificates), dtype=int)
     return MaxMarginResult(
         queries,
@@ -243,7 +258,7 @@ def _checked(target_logits, keys, gap, visible):
     """Return keys as float64, the gap, and visible as an array, or raise `ParameterError`."""
     if getattr(target_logits, "format", None) != "csr":
         raise ParameterError("target logits: expected a CSR array, as target_logits returns it")
-    keys = check_array("keys", keys)
+    keys = check_array("keys", keys.array() if hasattr(keys, "array") else keys)
     if keys.ndim != 2 or keys.shape[1] == 0:
         raise ParameterError(f"keys of shape {keys.shape}: expected (L, m)")
     if target_logits.shape[1] != len(keys):
@@ -274,6 +289,26 @@ def _checked(target_logits, keys, gap, visible):
             f"{visible[row]}"
         )
     return keys, gap, visible
+
+
+class _Block(NamedTuple):
+    """Rows that are solved together: their supports (n, s), b - b_s in gaps, and what they see."""
+
+    rows: np.ndarray
+    support: np.ndarray
+    values: np.ndarray
+    visible: np.ndarray
+
+
+def _blocks(target_logits, shape, gap, visible, block_bytes):
+    """Yield the blocks, the smallest supports first."""
+    sizes = np.diff(target_logits.indptr)
+    order = np.argsort(sizes, kind="stable")
+    while len(order):
+        rows = order[: _block_rows(*shape, sizes[order[0]], block_bytes)]
+        rows = rows[: _block_rows(*shape, sizes[rows[-1]], block_bytes)]
+        order = order[len(rows) :]
+        yield _Block(rows, *_padded(target_logits, rows, gap), visible[rows])
 
 
 def _block_rows(length, dim, size, block_bytes):
@@ -310,10 +345,18 @@ def _in_units(certificate, row, support, gap, unit):
 
 
 class _Problem:
-    """The rows' problems for one set of keys; the gap is 1 and the keys' entries are below 1."""
+    """The rows' problems for one set of keys; the gap is 1 and the keys' entries are below 1.
 
-    def __init__(self, keys, backend):
-        self.keys, self.mean = keys, keys.mean(axis=0)
+    Where the keys are codes, a worker elsewhere is sent these and makes the keys itself.
+    """
+
+    def __init__(self, given, backend):
+        self.made_of = given, backend
+        keys = np.asarray(given.array() if hasattr(given, "array") else given, dtype=np.float64)
+        # A power of two, so that scaling loses no digit.
+        self.unit = 2.0 ** np.frexp(np.abs(keys).max(initial=0.0))[1]
+        self.keys = keys / self.unit
+        self.mean = self.keys.mean(axis=0)
         self.compiled = backend == "numba"
         self.solver = LeastDistance
         if self.compiled:
@@ -321,6 +364,13 @@ class _Problem:
             from .least_distance_numba import CompiledLeastDistance
 
             self.solver = CompiledLeastDistance
+
+    def __reduce__(self):
+        return _Problem, self.made_of
+
+    def solve_block(self, block):
+        """Return the block and what `solve` says of it."""
+        return block, *self.solve(block.support, block.values, block.visible)
 
     def solve(self, support, values, visible):
         """Return queries (n, m), NaN where not found, and {row: certificate or None}."""

@@ -88,7 +88,7 @@ class MaxMargin(Method):
         """Draw codes, unless they are given, and find the shortest query of each row."""
         if keys is None:
             keys = codes.draw(self.codes, B.shape[0], dim, rng, dtype)
-        result = shortest_queries(B, keys.array())
+        result = shortest_queries(B, keys, executor=executor, progress=progress)
         missing = np.sort(np.append(result.infeasible, result.unresolved))
         if len(missing):
             listed = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
@@ -123,5 +123,4 @@ class MaxMargin(Method):
         TargetError, ParameterError
         """
         _, _, gap = self.precision(0.0, leak, logit_scale)
-        keys = keys.array() if hasattr(keys, "array") else keys
         return shortest_queries(target_logits(check_target(target), gap), keys, gap, **options)

@@ -19,7 +19,8 @@ on S. At s = 1 it is (sqrt(c) - 1)/(sqrt(c) + 1), the price of wrong ratios alon
 import numpy as np
 
 from ..errors import ParameterError, check_array, check_int, check_real
-from ..targets import check_target, row_counts
+from ..interop.mapped import blocks_of
+from ..targets import check_target, opened_or_checked, row_counts
 
 LARGEST_LEAK = float(np.nextafter(1.0, 0.0))
 """A leak asked for lies below 1."""
@@ -140,7 +141,7 @@ def leak_for_target(target, total_variation, ratio_error=0.0):
 
     Parameters
     ----------
-    target : array_like or scipy.sparse array, shape (L, L)
+    target : array_like or scipy.sparse array, shape (L, L), or targets.MappedTarget
     total_variation, ratio_error
         As in `leak_for_total_variation`.
 
@@ -152,9 +153,9 @@ def leak_for_target(target, total_variation, ratio_error=0.0):
     ------
     TargetError, ParameterError
     """
-    target = check_target(target)
+    target = opened_or_checked(target)
     x = _off_mass(total_variation, ratio_error)
-    largest = _mass_per_leak(target, ratio_error).max()
+    largest = max(_mass_per_leak(block, ratio_error).max() for block in blocks_of(target))
     return float(min(x / largest, LARGEST_LEAK)) if largest > 0 else LARGEST_LEAK
 
 
@@ -196,7 +197,7 @@ def _mass_per_leak(target, ratio_error):
     """Return x/eps2 of each row."""
     counts = row_counts(target)
     smallest = np.minimum.reduceat(target.data, target.indptr[:-1])
-    return (target.shape[0] - counts) * np.minimum((1 + ratio_error) * smallest, 1 / counts)
+    return (target.shape[1] - counts) * np.minimum((1 + ratio_error) * smallest, 1 / counts)
 
 
 def _off_mass(total_variation, ratio_error):

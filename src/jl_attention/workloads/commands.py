@@ -39,7 +39,9 @@ def add_commands(commands, shared):
     command.add_argument("--kv-heads", type=int, default=1, help="key heads (%(default)s)")
     command.add_argument("--geometry", choices=list(GEOMETRIES), default="random")
     command.add_argument("--leak", type=float, default=0.5, metavar="EPS2", help="(%(default)s)")
-    command.add_argument("--total-variation", type=float, default=0.05, help="(%(default)s)")
+    command.add_argument(
+        "--total-variation", "--tv", type=float, default=0.05, metavar="T", help="(%(default)s)"
+    )
     command.add_argument("--logit-scale", type=float, metavar="TAU")
     command.add_argument("--format", choices=list(FORMATS), default="bfloat16")
     command.add_argument("--seed", type=int, default=0, help="(%(default)s)")
@@ -62,9 +64,10 @@ def add_commands(commands, shared):
 
 def make_file(options):
     """Make queries and keys whose attention is known, and write them with their certificate."""
-    files.check_writable(options.output)
     pattern = options.pattern
-    if Path(pattern).suffix:
+    in_a_file = bool(Path(pattern).suffix)
+    files.check_writable(options.output, inputs=[pattern] if in_a_file else [])
+    if in_a_file:
         pattern = files.read_target(
             pattern, normalize=options.normalize, max_bytes=options.max_bytes
         )
@@ -103,7 +106,7 @@ def make_file(options):
 
 def score_file(options):
     """Score a method, or the pairs that one of yours keeps, on a workload."""
-    loaded = bench.load(options.workload)
+    loaded = bench.load(options.workload, max_bytes=options.max_bytes)
     if len(options.selection) == 1 and not Path(options.selection[0]).suffix:
         name = check_choice("METHOD", options.selection[0], SELECTORS)
         try:
