@@ -355,6 +355,27 @@ def test_a_construction_from_the_standard_input(target, tmp_path, monkeypatch, c
     assert "the standard input: not a readable .npz file" in capsys.readouterr().err
 
 
+def test_a_target_that_stays_on_disk(target, tmp_path, capsys):
+    path, built = str(tmp_path / "target"), str(tmp_path / "built.npz")
+    jla.targets.write_mapped(path, TARGET)
+    asked = ("--tv", "0.02")
+    on_disk, in_memory = (run_json(capsys, "dim", name, *asked) for name in (path, target))
+    assert list(by_theorem(on_disk)) == ["T3"]
+    assert by_theorem(on_disk)["T3"] == by_theorem(in_memory)["T3"]
+    assert {name: on_disk[name] for name in ("length", "row_nnz", "max_ratio", "leak")} == {
+        name: in_memory[name] for name in ("length", "row_nnz", "max_ratio", "leak")
+    }
+    results = [run_json(capsys, "build", name, "-o", built, *asked) for name in (path, target)]
+    assert results[0] == results[1]
+    assert run_json(capsys, "measure", built, path)["meets"] is True
+    for words, message in [
+        (["--normalize"], "is read as it is there"),
+        (["--method", "max_margin"], "needs its target in memory"),
+    ]:
+        assert main(["build", path, "-o", built, *words]) == BAD_INPUT
+        assert message in capsys.readouterr().err
+
+
 # --- Codes and errors ----------------------------------------------------------------------------
 
 

@@ -26,7 +26,6 @@ FACTS = {
     "15-embedding-dimension": {
         "1000": "queries of a data set",
         "1035": "the pairs of 46",
-        "39": "bits, in words before they are computed",
     },
     "explorer": {"1.5": "a factor of the page's own script"},
     "index": {"3.11": "the oldest Python", "4.0": "the version of a licence"},

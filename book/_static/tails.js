@@ -121,8 +121,15 @@ globalThis.JLTails = (() => {
     return [front * value, 1 - front * value];
   }
 
+  /** The density of a normal variable at a, and the probability that it is above. */
+  function normalTails(a) {
+    const density = exp((-a * a) / 2) / sqrt(2 * Math.PI);
+    const upper = chiSquareTails(1, a * a)[0] / 2;
+    return { density, above: a < 0 ? 1 - upper : upper };
+  }
+
   return {
     excess, correlatedExponent, logBeta, studentLogTail, chiSquareTails, logGamma, logBinomial,
-    logSum, leastDim,
+    logSum, leastDim, normalTails,
   };
 })();

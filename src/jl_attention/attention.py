@@ -11,21 +11,40 @@ and its input X = [X1 | X2] (L x d) carries the queries X1 and the keys X2. Then
 The parameters depend on m alone: every target is served by the same module.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy.special import softmax
 
 from .errors import ParameterError, check_int
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import ArrayLike, DTypeLike
+
+__all__ = [
+    "BLOCK_BYTES",
+    "attention_input",
+    "fixed_parameters",
+    "parameter_scale",
+    "row_blocks",
+    "self_attention",
+    "self_attention_logits",
+]
+
 BLOCK_BYTES = 2**26
 """Memory for one block of rows of an L x L matrix."""
 
 
-def parameter_scale(dim, dtype=np.float64):
+def parameter_scale(dim: int, dtype: DTypeLike = np.float64) -> np.floating:
     """Return m^(1/4), by which W_Q and W_K multiply, as a scalar of `dtype`."""
     return np.dtype(dtype).type(dim**0.25)
 
 
-def fixed_parameters(dim, dtype=np.float64):
+def fixed_parameters(dim: int, dtype: DTypeLike = np.float64) -> tuple[np.ndarray, np.ndarray]:
     """Return (W_Q, W_K), each of shape (2m, m), of the module with query dimension m = `dim`."""
     dim = check_int("dim", dim)
     scale = parameter_scale(dim, dtype)
@@ -33,7 +52,7 @@ def fixed_parameters(dim, dtype=np.float64):
     return scale * np.vstack([identity, zero]), scale * np.vstack([zero, identity])
 
 
-def attention_input(queries, keys):
+def attention_input(queries: np.ndarray, keys: np.ndarray) -> np.ndarray:
     """Return the module's input X = [X1 | X2], shape (L, 2m), from queries and keys (L, m)."""
     if queries.ndim != 2 or queries.shape != keys.shape:
         raise ParameterError(
@@ -42,7 +61,9 @@ def attention_input(queries, keys):
     return np.hstack([queries, keys])
 
 
-def self_attention_logits(X, W_Q, W_K, rows=slice(None)):
+def self_attention_logits(
+    X: np.ndarray, W_Q: np.ndarray, W_K: np.ndarray, rows: slice | ArrayLike = slice(None)
+) -> np.ndarray:
     """Return rows of Lambda = X W_Q W_K^T X^T / sqrt(m), computed as the formula stands.
 
     Parameters
@@ -69,12 +90,16 @@ def self_attention_logits(X, W_Q, W_K, rows=slice(None)):
     return (X[rows] @ W_Q) @ (X @ W_K).T / np.sqrt(W_Q.shape[1])
 
 
-def self_attention(X, W_Q, W_K, rows=slice(None)):
+def self_attention(
+    X: np.ndarray, W_Q: np.ndarray, W_K: np.ndarray, rows: slice | ArrayLike = slice(None)
+) -> np.ndarray:
     """Return rows of M, the row-softmax of `self_attention_logits`, shape (n, L)."""
     return softmax(self_attention_logits(X, W_Q, W_K, rows), axis=1)
 
 
-def row_blocks(length, columns=None, block_bytes=BLOCK_BYTES):
+def row_blocks(
+    length: int, columns: int | None = None, block_bytes: int = BLOCK_BYTES
+) -> Iterator[slice]:
     """Yield slices that cut `length` rows into blocks of at most `block_bytes` of float64.
 
     A row has `columns` entries, as many as there are rows if None; a block has at least one row.

@@ -16,6 +16,15 @@ import numpy as np
 
 from .errors import ConstructionError, ParameterError
 
+__all__ = [
+    "ExactCombination",
+    "ExactQuery",
+    "prove_feasible",
+    "prove_infeasible",
+    "radon",
+    "solve_exactly",
+]
+
 
 @dataclass(frozen=True)
 class ExactCombination:

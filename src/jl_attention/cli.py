@@ -22,9 +22,18 @@ from .head import LARGEST_ALLOWANCE
 from .interop.containers import STDIN
 from .methods import METHODS
 from .precision import measure
-from .targets import CONVENTIONS, PADDINGS, column_counts, row_counts, row_ratios
+from .targets import (
+    CONVENTIONS,
+    PADDINGS,
+    MappedTarget,
+    column_counts,
+    row_counts,
+    row_ratios,
+)
 from .theory.total_variation import leak_for_target, leak_for_total_variation
 from .workloads.commands import add_commands as add_workload_commands
+
+__all__ = ["BAD_INPUT", "DONE", "IMPOSSIBLE", "MISSED", "main"]
 
 DONE, MISSED, BAD_INPUT, IMPOSSIBLE = range(4)
 
@@ -107,7 +116,10 @@ def dim(options):
             raise ParameterError("dim: give a TARGET file or --length and --row-nnz, not both")
         target = _read_target(options)
         about = _about(target)
-    rows = [_requirement(name, target, about, options) for name in METHODS]
+    fit = {name: methods.get(name) for name in METHODS}
+    if isinstance(target, MappedTarget):
+        fit = {name: method for name, method in fit.items() if method.reads_blocks}
+    rows = [_requirement(name, target, about, options) for name in fit]
     length, row_nnz = about["length"], about["row_nnz"]
     necessary = {
         "radon": necessary_dim(length, row_nnz, "radon"),
@@ -456,7 +468,8 @@ def _parser():
 
 TARGET_HELP = (
     "a sparse matrix in .mtx (.gz, .bz2) or .npz, or a dense one or a stack of heads in .npy, .npz "
-    f"or .safetensors; {STDIN} is the standard input"
+    f"or .safetensors; {STDIN} is the standard input; a directory stays on disk, and is read block "
+    "by block"
 )
 RATIO_ERROR_HELP = f"({RATIO_ERROR}, or what costs half the total variation asked for)"
 NORMALIZE_HELP = "divide each row of the target by its sum"

@@ -5,7 +5,10 @@ when asked to, it measures and draws again until the precision is met. The metho
 `methods`, one module a theorem.
 """
 
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +23,17 @@ from .methods import METHODS, interpolating_queries, least_norm_queries
 from .precision import measure
 from .theory.total_variation import leak_for_target
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Executor
+
+    from numpy.typing import ArrayLike, DTypeLike
+    from scipy import sparse
+
+    from .codes import Codes
+    from .codes.base import Seed
+    from .methods import Method
+
 __all__ = [
     "METHODS",
     "Construction",
@@ -33,22 +47,22 @@ __all__ = [
 
 
 def construct(
-    target,
-    method="interpolate",
+    target: ArrayLike | sparse.sparray | MappedTarget,
+    method: str | Method = "interpolate",
     *,
-    ratio_error=0.0,
-    leak=None,
-    total_variation=None,
-    dim=None,
-    failure_prob=0.01,
-    logit_scale=None,
-    rng=None,
-    retries=0,
-    dtype=np.float64,
-    keys=None,
-    executor=None,
-    progress=None,
-):
+    ratio_error: float = 0.0,
+    leak: float | None = None,
+    total_variation: float | None = None,
+    dim: int | None = None,
+    failure_prob: float = 0.01,
+    logit_scale: float | None = None,
+    rng: Seed = None,
+    retries: int = 0,
+    dtype: DTypeLike = np.float64,
+    keys: np.ndarray | Codes | None = None,
+    executor: Executor | None = None,
+    progress: Callable | None = None,
+) -> Construction:
     """Build the input that makes the fixed self-attention module approximate `target`.
 
     Parameters
@@ -211,17 +225,29 @@ def _check_memory(length, dim, dtype):
 # --- The methods as functions of target logits ---------------------------------------------------
 
 
-def svd_projection(B, dim, rng=None, dtype=np.float64):
+def svd_projection(
+    B: sparse.csr_array, dim: int, rng: Seed = None, dtype: DTypeLike = np.float64
+) -> tuple[np.ndarray, np.ndarray]:
     """Return queries and keys of `methods.SVDProjection` for target logits B."""
     return _built(methods.SVDProjection(), B, dim, rng, dtype)
 
 
-def row_projection(B, dim, rng=None, dtype=np.float64):
+def row_projection(
+    B: sparse.csr_array, dim: int, rng: Seed = None, dtype: DTypeLike = np.float64
+) -> tuple[np.ndarray, np.ndarray]:
     """Return queries and keys of `methods.RowProjection` for target logits B."""
     return _built(methods.RowProjection(), B, dim, rng, dtype)
 
 
-def interpolate(B, dim, rng=None, dtype=np.float64, *, keys=None, progress=None):
+def interpolate(
+    B: sparse.csr_array,
+    dim: int,
+    rng: Seed = None,
+    dtype: DTypeLike = np.float64,
+    *,
+    keys: np.ndarray | None = None,
+    progress: Callable | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """Return queries and keys of `methods.Interpolate` on Gaussian codes for target logits B."""
     keys = None if keys is None else GivenCodes(keys)
     method = methods.Interpolate("gaussian")

@@ -11,12 +11,24 @@ themselves are in `methods`. Two forms of most:
 gamma; `required_dim_for_target` sums over the rows of one target and is never larger.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from . import methods
 from .theory.johnson_lindenstrauss import JL_BOUNDS, jl_dim
 from .theory.necessary import NECESSARY_BOUNDS, necessary_dim
 from .theory.universal import BOUNDS, universal_dim
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from numpy.typing import ArrayLike
+    from scipy import sparse
+
+    from .methods import Method
 
 __all__ = [
     "BOUNDS",
@@ -37,19 +49,19 @@ THEOREMS = {name: kind.theorem for name, kind in methods.METHODS.items()}
 
 
 def required_dim(
-    length,
-    row_nnz,
-    method="interpolate",
-    max_ratio=1.0,
-    ratio_error=0.0,
-    leak=0.01,
-    failure_prob=0.01,
-    logit_scale=None,
-    bound=None,
+    length: ArrayLike,
+    row_nnz: ArrayLike,
+    method: str | Method = "interpolate",
+    max_ratio: ArrayLike = 1.0,
+    ratio_error: float = 0.0,
+    leak: float = 0.01,
+    failure_prob: ArrayLike = 0.01,
+    logit_scale: float | None = None,
+    bound: str | None = None,
     *,
-    scope="pattern",
-    **settings,
-):
+    scope: str = "pattern",
+    **settings: Any,
+) -> int | np.ndarray:
     """Return the least query dimension m for which a method's theorem promises the precision.
 
     For each target with at most k nonzeros in a row (for "svd_projection" also in a column) and
@@ -117,19 +129,19 @@ def required_dim(
 
 
 def failure_probability(
-    dim,
-    length,
-    row_nnz,
-    method="interpolate",
-    max_ratio=1.0,
-    ratio_error=0.0,
-    leak=0.01,
-    logit_scale=None,
-    bound=None,
+    dim: ArrayLike,
+    length: ArrayLike,
+    row_nnz: ArrayLike,
+    method: str | Method = "interpolate",
+    max_ratio: ArrayLike = 1.0,
+    ratio_error: float = 0.0,
+    leak: float = 0.01,
+    logit_scale: float | None = None,
+    bound: str | None = None,
     *,
-    scope="pattern",
-    **settings,
-):
+    scope: str = "pattern",
+    **settings: Any,
+) -> float | np.ndarray:
     """Return the failure probability that a method's theorem leaves at query dimension m = `dim`.
 
     The same theorems as `required_dim`, read the other way; parameters and errors as there.
@@ -148,19 +160,19 @@ def failure_probability(
 
 
 def expected_failures(
-    dim,
-    length,
-    row_nnz,
-    method="interpolate",
-    max_ratio=1.0,
-    ratio_error=0.0,
-    leak=0.01,
-    logit_scale=None,
-    bound=None,
+    dim: ArrayLike,
+    length: ArrayLike,
+    row_nnz: ArrayLike,
+    method: str | Method = "interpolate",
+    max_ratio: ArrayLike = 1.0,
+    ratio_error: float = 0.0,
+    leak: float = 0.01,
+    logit_scale: float | None = None,
+    bound: str | None = None,
     *,
-    scope="pattern",
-    **settings,
-):
+    scope: str = "pattern",
+    **settings: Any,
+) -> float | np.ndarray:
     """Return how many failures a method's theorem expects, or bounds, at m = `dim`.
 
     The sum behind `failure_probability`, which is this or 1, whichever is less: expected rows for
@@ -180,15 +192,15 @@ def expected_failures(
 
 
 def required_dim_for_target(
-    target,
-    method="interpolate",
-    ratio_error=0.0,
-    leak=0.01,
+    target: ArrayLike | sparse.sparray,
+    method: str | Method = "interpolate",
+    ratio_error: float = 0.0,
+    leak: float = 0.01,
     *,
-    failure_prob=0.01,
-    logit_scale=None,
-    **settings,
-):
+    failure_prob: float = 0.01,
+    logit_scale: float | None = None,
+    **settings: Any,
+) -> int:
     """Return the least m for which a method's theorem promises the precision for this target.
 
     The sharp bound of `required_dim`, summed over the rows i of the target with their own support

@@ -6,17 +6,31 @@ instead. (For that `threadpoolctl` must be installed, the extra ``threads``; wit
 run one after another and BLAS uses its own threads.)
 """
 
+from __future__ import annotations
+
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache, partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from .errors import ParameterError
+
+if TYPE_CHECKING:
+    from scipy import sparse
+
+__all__ = [
+    "AHEAD",
+    "WORKERS",
+    "RowBlock",
+    "one_blas_thread",
+    "run",
+    "support_blocks",
+]
 
 AHEAD = 4
 """Blocks in flight for each worker: enough to keep it busy, few enough to keep memory small."""
@@ -42,7 +56,9 @@ class RowBlock(NamedTuple):
     values: np.ndarray
 
 
-def support_blocks(matrix, bytes_per_entry, block_bytes) -> Iterator[RowBlock]:
+def support_blocks(
+    matrix: sparse.csr_array, bytes_per_entry: int, block_bytes: int
+) -> Iterator[RowBlock]:
     """Cut the rows of a csr_array into blocks of equal support size, the largest supports first.
 
     Parameters
@@ -143,7 +159,7 @@ def _alone(function, block):
 
 
 @contextmanager
-def one_blas_thread():
+def one_blas_thread() -> Iterator[int]:
     """Give BLAS one thread, and yield how many it had: as many blocks may run side by side."""
     controller = _thread_controller()
     if controller is None:

@@ -1,11 +1,34 @@
 """The package's exceptions, and the argument checks that raise them."""
 
+from __future__ import annotations
+
 import importlib
 import math
 import operator
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = [
+    "ClaimError",
+    "ConstructionError",
+    "FileError",
+    "JLAttentionError",
+    "MissingExtraError",
+    "MissingFileError",
+    "ParameterError",
+    "PrecisionWarning",
+    "TargetError",
+    "check_array",
+    "check_choice",
+    "check_int",
+    "check_real",
+    "require",
+]
 
 
 class JLAttentionError(Exception):
@@ -44,7 +67,7 @@ class PrecisionWarning(UserWarning):
     """A number format moves the attention by more than was asked for; says by how much."""
 
 
-def require(module, extra):
+def require(module: str, extra: str) -> Any:
     """Return an optional dependency, imported, or raise `MissingExtraError` naming its extra."""
     try:
         return importlib.import_module(module)
@@ -56,7 +79,7 @@ def require(module, extra):
         ) from None
 
 
-def check_int(name, value, minimum=1, maximum=None):
+def check_int(name: str, value: Any, minimum: int | None = 1, maximum: int | None = None) -> int:
     """Return `value` as an int in [minimum, maximum], or raise `ParameterError`."""
     try:
         if isinstance(value, (bool, np.bool_)):
@@ -71,7 +94,14 @@ def check_int(name, value, minimum=1, maximum=None):
     return number
 
 
-def check_real(name, value, above=None, below=None, at_least=None, at_most=None):
+def check_real(
+    name: str,
+    value: Any,
+    above: float | None = None,
+    below: float | None = None,
+    at_least: float | None = None,
+    at_most: float | None = None,
+) -> float:
     """Return `value` as a finite float in the given range, or raise `ParameterError`."""
     try:
         if isinstance(value, (str, bytes, complex, np.complexfloating)):
@@ -85,7 +115,15 @@ def check_real(name, value, above=None, below=None, at_least=None, at_most=None)
     return number
 
 
-def check_array(name, value, above=None, below=None, at_least=None, at_most=None, integer=False):
+def check_array(
+    name: str,
+    value: Any,
+    above: float | None = None,
+    below: float | None = None,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    integer: bool = False,
+) -> np.ndarray:
     """Return `value` as an array of finite reals in the given range, or raise `ParameterError`.
 
     Integer arguments are returned as int64 arrays when `integer` is true and must be whole.
@@ -109,7 +147,7 @@ def check_array(name, value, above=None, below=None, at_least=None, at_most=None
     return array
 
 
-def check_choice(name, value, choices: Iterable[str]):
+def check_choice(name: str, value: Any, choices: Iterable[str]) -> Any:
     """Return `value` if it is one of `choices`, or raise `ParameterError` listing them."""
     choices = list(choices)
     if value not in choices:

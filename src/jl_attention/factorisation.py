@@ -15,7 +15,19 @@ An isometry W leaves F W^T (F W^T)^T = F F^T as it is. So (left G^T, right G^T) 
 (U Sigma^(1/2) H, V Sigma^(1/2) H), H Gaussian: what is proved of the one holds of the other.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+__all__ = [
+    "ZERO",
+    "balanced_factors",
+]
 
 ZERO = 1e-12
 """Singular values below this share of the largest are rounding, and count as zero.
@@ -25,7 +37,7 @@ halves as 1e-8, in a direction of its choice.
 """
 
 
-def balanced_factors(matrix):
+def balanced_factors(matrix: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Split a matrix into two halves that carry the square roots of its singular values.
 
     matrix = left @ right.T with left = U Sigma^(1/2) W^T and right = V Sigma^(1/2) W^T, where W is

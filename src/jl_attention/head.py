@@ -1,7 +1,10 @@
 """A head that was built: queries, keys, and the input of the fixed module that carries them."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import softmax
@@ -9,6 +12,20 @@ from scipy.special import softmax
 from . import attention
 from .codes import Codes, GivenCodes
 from .result import Result
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
+
+    import torch
+    from numpy.typing import ArrayLike
+
+    from .precision import PrecisionReport
+
+__all__ = [
+    "LARGEST_ALLOWANCE",
+    "Construction",
+]
 
 LARGEST_ALLOWANCE = 0.1
 """Where rounding may move a ratio by more than this, its allowance would excuse anything."""
@@ -60,53 +77,53 @@ class Construction(Result):
             object.__setattr__(self, "codes", GivenCodes(self.keys))
 
     @property
-    def length(self):
+    def length(self) -> int:
         """L, the sequence length."""
         return self.queries.shape[0]
 
     @property
-    def dim(self):
+    def dim(self) -> int:
         """m, the query dimension; the hidden size is d = 2m."""
         return self.queries.shape[1]
 
     @property
-    def Q(self):
+    def Q(self) -> np.ndarray:
         """X W_Q = m^(1/4) queries, shape (L, m): softmax(Q K^T / sqrt(m)) is the attention."""
         return attention.parameter_scale(self.dim, self.queries.dtype) * self.queries
 
     @property
-    def K(self):
+    def K(self) -> np.ndarray:
         """X W_K = m^(1/4) keys, shape (L, m): softmax(Q K^T / sqrt(m)) is the attention."""
         return attention.parameter_scale(self.dim, self.keys.dtype) * self.keys
 
     @cached_property
-    def X(self):
+    def X(self) -> np.ndarray:
         """The module's input [X1 | X2], shape (L, 2m)."""
         return attention.attention_input(self.queries, self.keys)
 
     @property
-    def W_Q(self):
+    def W_Q(self) -> np.ndarray:
         """The fixed query parameters, shape (2m, m); they depend on m alone."""
         return attention.fixed_parameters(self.dim, self.queries.dtype)[0]
 
     @property
-    def W_K(self):
+    def W_K(self) -> np.ndarray:
         """The fixed key parameters, shape (2m, m); they depend on m alone."""
         return attention.fixed_parameters(self.dim, self.queries.dtype)[1]
 
-    def logits(self, rows=slice(None)):
+    def logits(self, rows: slice | ArrayLike = slice(None)) -> np.ndarray:
         """Return the rows (slice or index array) of Lambda, shape (n, L).
 
         Computed as X1 X2^T, which `attention.self_attention_logits` equals up to rounding.
         """
         return self.queries[rows] @ self.keys.T
 
-    def attention(self, rows=slice(None)):
+    def attention(self, rows: slice | ArrayLike = slice(None)) -> np.ndarray:
         """Return the rows (slice or index array) of M = softmax of Lambda, shape (n, L)."""
         return softmax(self.logits(rows), axis=1)
 
     @property
-    def allowance(self):
+    def allowance(self) -> float:
         """What rounding may do to a ratio of two entries of a row, as a relative error.
 
         An inner product of m terms is off by at most (m + 2) u ||q|| ||c|| in arithmetic of unit
@@ -118,7 +135,7 @@ class Construction(Result):
         with np.errstate(over="ignore"):
             return float(np.expm1(2 * (self.dim + 2) * roundoff * np.prod(list(norms))))
 
-    def meets(self, report):
+    def meets(self, report: PrecisionReport) -> bool:
         """Return whether a `precision.PrecisionReport` has the precision asked for.
 
         One rule: what was asked (the total variation, or else eps1 and eps2), each ratio of two
@@ -132,20 +149,26 @@ class Construction(Result):
             return report.total_variation <= self.total_variation + self.allowance
         return report.meets((1 + self.ratio_error) * slack - 1, self.leak * slack)
 
-    def save(self, path, *, full=False):
+    def save(self, path: str | Path, *, full: bool = False) -> None:
         """Write queries, keys and settings as ``.npz`` or ``.safetensors``; see `files.save`."""
         from . import files
 
         files.save(self, path, full=full)
 
     @classmethod
-    def load(cls, path, **limits):
+    def load(cls, path: str | Path, **limits: Any) -> Construction:
         """Read a construction that `save` wrote; arguments and `FileError` as in `files.load`."""
         from . import files
 
         return cls(**files.load(path, **limits))
 
-    def to_torch(self, *, dtype=None, device=None, **options):
+    def to_torch(
+        self,
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        **options: Any,
+    ) -> dict[str, torch.Tensor]:
         """Return X, W_Q, W_K, Q, K as PyTorch tensors in a dict; see `interop.torch.to_torch`."""
         from .interop.torch import to_torch
 

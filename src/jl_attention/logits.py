@@ -6,10 +6,29 @@ The precision of an attention matrix M against a target A is, for every row i,
 - (P2) leak:   M_ij0 / M_ij <= eps2 for j in S_i and j0 not in S_i.
 """
 
+from __future__ import annotations
+
 import numpy as np
 from scipy import sparse
 
 from .errors import ParameterError, check_real
+
+__all__ = [
+    "MAX_LOGIT_SCALE",
+    "SCALE_FACTOR",
+    "SCALE_MARGIN",
+    "all_alike",
+    "check_precision",
+    "exact_gap_scale",
+    "interpolation_scale",
+    "logit_tolerance",
+    "logits_of_rows",
+    "max_logit",
+    "off_support_tolerance",
+    "row_norms",
+    "smallest_logit_scale",
+    "target_logits",
+]
 
 SCALE_FACTOR = 3.0
 """Default tau of interpolation, in units of log(1/eps2)."""
@@ -21,7 +40,7 @@ SCALE_MARGIN = 0.01
 """By how much the tau of an exact gap exceeds log(1/eps2), for rounding."""
 
 
-def target_logits(target, logit_scale):
+def target_logits(target: sparse.csr_array, logit_scale: float) -> sparse.csr_array:
     """Return B: B_ij = tau + log(A_ij / min over S_i of A_i.) on S_i and 0 elsewhere.
 
     Softmax ignores a shift of a row, so softmax(B_i.) restricted to S_i is proportional to A_i.;
@@ -47,28 +66,28 @@ def target_logits(target, logit_scale):
     return sparse.csr_array((data, target.indices, target.indptr), shape=target.shape)
 
 
-def logits_of_rows(weights, logit_scale):
+def logits_of_rows(weights: np.ndarray, logit_scale: float) -> np.ndarray:
     """Return the logits, as `target_logits` has them, of whole rows of s weights, shape (n, s)."""
     logs = np.log(weights)
     return logit_scale + (logs - logs.min(axis=1, keepdims=True))
 
 
-def row_norms(target_logits):
+def row_norms(target_logits: sparse.csr_array) -> np.ndarray:
     """Return the Euclidean norm of each row of B, shape (L,); at most sqrt(k) beta."""
     return np.sqrt(np.add.reduceat(target_logits.data**2, target_logits.indptr[:-1]))
 
 
-def max_logit(logit_scale, max_ratio):
+def max_logit(logit_scale: float, max_ratio: float) -> float | np.ndarray:
     """Return beta = tau + log gamma, the largest entry of B (arrays broadcast)."""
     return logit_scale + np.log(max_ratio)
 
 
-def all_alike(smallest, largest):
+def all_alike(smallest: np.ndarray, largest: np.ndarray) -> bool:
     """Return whether logits between these are equal up to the rounding of their logarithms."""
     return largest - smallest <= 8 * np.finfo(float).eps * largest
 
 
-def logit_tolerance(ratio_error):
+def logit_tolerance(ratio_error: float) -> float:
     """Return delta = log(1 + eps1)/2: |Lambda - B| <= delta on the support gives (P1).
 
     Two logits of a row are then off by at most 2 delta against each other, so a ratio by a factor
@@ -77,7 +96,7 @@ def logit_tolerance(ratio_error):
     return 0.5 * np.log1p(ratio_error)
 
 
-def smallest_logit_scale(ratio_error, leak):
+def smallest_logit_scale(ratio_error: float, leak: float) -> float:
     """Return tau = log((1 + eps1)/eps2): with |Lambda - B| <= delta everywhere it gives (P2).
 
     Off the support Lambda_ij0 - Lambda_ij <= 2 delta - tau = log eps2.
@@ -85,7 +104,7 @@ def smallest_logit_scale(ratio_error, leak):
     return np.log1p(ratio_error) - np.log(leak)
 
 
-def interpolation_scale(leak):
+def interpolation_scale(leak: float) -> float:
     """Return 3 log(1/eps2), the tau that interpolation takes where none is given.
 
     The dimension that interpolation needs falls as tau grows, to a limit; at this tau it is within
@@ -94,12 +113,12 @@ def interpolation_scale(leak):
     return -SCALE_FACTOR * np.log(leak)
 
 
-def exact_gap_scale(leak):
+def exact_gap_scale(leak: float) -> float:
     """Return log(1/eps2) and a little, the tau of methods whose gap is exactly tau."""
     return SCALE_MARGIN - np.log(leak)
 
 
-def off_support_tolerance(ratio_error, leak, logit_scale):
+def off_support_tolerance(ratio_error: float, leak: float, logit_scale: float) -> float:
     """Return tau - log(1/eps2) - delta: how far off-support logits may rise (P2 split from P1).
 
     With eps1 = 0 this is tau - log(1/eps2), the level that the leak of Theorem T3 allows.
@@ -107,7 +126,9 @@ def off_support_tolerance(ratio_error, leak, logit_scale):
     return logit_scale + np.log(leak) - logit_tolerance(ratio_error)
 
 
-def check_precision(ratio_error, leak, logit_scale):
+def check_precision(
+    ratio_error: float, leak: float, logit_scale: float
+) -> tuple[float, float, float]:
     """Check (eps1, eps2, tau) and return them as floats.
 
     Raises

@@ -7,10 +7,17 @@ Weights are drawn so that the ratio bound is attained: with gamma = `max_ratio` 
 two or more nonzeros has a largest entry exactly gamma times its smallest one.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy import sparse
 
 from .errors import check_int, check_real
+
+if TYPE_CHECKING:
+    from .codes.base import Seed
 
 __all__ = [
     "banded",
@@ -24,7 +31,9 @@ __all__ = [
 ]
 
 
-def regular(length, row_nnz, max_ratio=1.0, rng=None):
+def regular(
+    length: int, row_nnz: int, max_ratio: float = 1.0, rng: Seed = None
+) -> sparse.csr_array:
     """Draw a target with exactly `row_nnz` nonzeros in every row and every column.
 
     This is the class of the paper's theorem (claim C2). The support is a union of `row_nnz`
@@ -79,7 +88,9 @@ def _disjoint_permutations(length, count, rng):
     return columns
 
 
-def row_sparse(length, row_nnz, max_ratio=1.0, rng=None):
+def row_sparse(
+    length: int, row_nnz: int, max_ratio: float = 1.0, rng: Seed = None
+) -> sparse.csr_array:
     """Draw a target with `row_nnz` nonzeros in every row, in uniformly random columns.
 
     Columns are not bounded. Parameters, returns and errors as in `regular`.
@@ -99,12 +110,14 @@ def _random_subsets(count, size, universe, rng):
     return chosen
 
 
-def permutation(length, rng=None):
+def permutation(length: int, rng: Seed = None) -> sparse.csr_array:
     """Draw a random permutation matrix: each token attends to one token (k = 1)."""
     return regular(length, 1, rng=rng)
 
 
-def banded(length, bandwidth, max_ratio=1.0, rng=None):
+def banded(
+    length: int, bandwidth: int, max_ratio: float = 1.0, rng: Seed = None
+) -> sparse.csr_array:
     """Return a band: token i attends to the tokens j with |i - j| <= `bandwidth`.
 
     k = min(2 bandwidth + 1, L). Parameters otherwise as in `regular`.
@@ -114,7 +127,9 @@ def banded(length, bandwidth, max_ratio=1.0, rng=None):
     return _banded(length, bandwidth, bandwidth, max_ratio, rng)
 
 
-def causal_window(length, window, max_ratio=1.0, rng=None):
+def causal_window(
+    length: int, window: int, max_ratio: float = 1.0, rng: Seed = None
+) -> sparse.csr_array:
     """Return a causal window: token i attends to itself and the `window` - 1 tokens before it.
 
     k = min(window, L). Parameters otherwise as in `regular`.
@@ -130,7 +145,9 @@ def _banded(length, below, above, max_ratio, rng):
     return _weighted(_from_columns(columns), max_ratio, np.random.default_rng(rng))
 
 
-def block_diagonal(length, block_size, max_ratio=1.0, rng=None):
+def block_diagonal(
+    length: int, block_size: int, max_ratio: float = 1.0, rng: Seed = None
+) -> sparse.csr_array:
     """Return diagonal blocks: tokens attend within consecutive blocks of `block_size` tokens.
 
     k = block_size; the last block is smaller when `block_size` does not divide L. Parameters
@@ -142,7 +159,14 @@ def block_diagonal(length, block_size, max_ratio=1.0, rng=None):
     return _weighted(_from_columns(columns), max_ratio, np.random.default_rng(rng))
 
 
-def big_bird(length, window, global_tokens, random_tokens, max_ratio=1.0, rng=None):
+def big_bird(
+    length: int,
+    window: int,
+    global_tokens: int,
+    random_tokens: int,
+    max_ratio: float = 1.0,
+    rng: Seed = None,
+) -> sparse.csr_array:
     """Return a BigBird pattern (Zaheer et al. 2020): window, global and random tokens.
 
     Token i attends to the tokens at distance at most `window`, to the first `global_tokens`
@@ -174,7 +198,9 @@ def big_bird(length, window, global_tokens, random_tokens, max_ratio=1.0, rng=No
     return _weighted(sparse.csr_array(pattern), max_ratio, rng)
 
 
-def vertical_slash(length, verticals, slashes, max_ratio=1.0, rng=None):
+def vertical_slash(
+    length: int, verticals: int, slashes: int, max_ratio: float = 1.0, rng: Seed = None
+) -> sparse.csr_array:
     """Return vertical lines and causal diagonals, a pattern seen in long-context heads.
 
     Token i attends to `verticals` common tokens (token 0 and random ones, dense columns) and to

@@ -9,9 +9,11 @@ For row i with support S_i, everything follows from the logits Lambda_i.:
 - total variation: (1/2) sum_j |M_ij - A_ij|.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -27,6 +29,15 @@ from .theory.total_variation import (
     output_error_bound,
     total_variation_bound,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Executor
+    from typing import Any
+
+    from numpy.typing import ArrayLike
+
+    from .interop.mapped import MappedTarget
 
 __all__ = [
     "PrecisionReport",
@@ -81,11 +92,11 @@ class PrecisionReport(Result):
         self._freeze("rows", "row_ratio_error", "row_leak", "row_total_variation")
 
     @property
-    def logit_scale(self):
+    def logit_scale(self) -> float:
         """`logit_spread` under its old name, which elsewhere means tau; deprecated."""
         return self.logit_spread
 
-    def meets(self, ratio_error, leak):
+    def meets(self, ratio_error: float, leak: float) -> bool:
         """Return whether (P1) holds with eps1 = `ratio_error` and (P2) with eps2 = `leak`.
 
         Word for word; `Construction.meets` allows for rounding.
@@ -93,7 +104,14 @@ class PrecisionReport(Result):
         return self.ratio_error <= ratio_error and self.leak <= leak
 
 
-def measure(built, target, rows=None, *, executor=None, progress=None):
+def measure(
+    built: Any,
+    target: ArrayLike | sparse.sparray | MappedTarget,
+    rows: ArrayLike | None = None,
+    *,
+    executor: Executor | None = None,
+    progress: Callable | None = None,
+) -> PrecisionReport:
     """Measure the precision of a construction against a target, streaming over blocks of rows.
 
     Exact: every pair of every measured row is looked at. Costs O(L^2 m) time and one tile of

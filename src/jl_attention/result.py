@@ -4,6 +4,10 @@ from dataclasses import fields
 
 import numpy as np
 
+__all__ = [
+    "Result",
+]
+
 
 class Result:
     """Base of frozen dataclasses that hold arrays; ``==`` gives one bool."""

@@ -6,9 +6,12 @@ Gaussian matrix G is a Wishart matrix, which `gaussian_gram` draws exactly in la
 An orthogonal projection makes no error from m = n on.
 """
 
+from __future__ import annotations
+
 import itertools
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse, special
@@ -21,11 +24,30 @@ from .logits import target_logits
 from .precision import measure
 from .targets import check_target
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import ArrayLike
+
+    from .codes import Codes
+    from .codes.base import Seed
+    from .methods import Method
+
+__all__ = [
+    "CHUNK_BYTES",
+    "Factors",
+    "LogitSampler",
+    "SmallestDim",
+    "gaussian_gram",
+    "smallest_dim",
+    "streamed_gram",
+]
+
 CHUNK_BYTES = 2**27
 """Memory for one chunk of rows of G."""
 
 
-def gaussian_gram(dim_out, dim_in, rng=None):
+def gaussian_gram(dim_out: int, dim_in: int, rng: Seed = None) -> np.ndarray:
     """Draw G^T G for an m x n matrix G of independent N(0, 1/m) entries, without drawing G.
 
     For m >= n, m G^T G is a Wishart matrix, drawn by Bartlett's decomposition: T T^T with T lower
@@ -58,7 +80,9 @@ def gaussian_gram(dim_out, dim_in, rng=None):
     return T @ T.T / m
 
 
-def streamed_gram(dim_out, dim_in, rng=None, chunk_bytes=CHUNK_BYTES):
+def streamed_gram(
+    dim_out: int, dim_in: int, rng: Seed = None, chunk_bytes: int = CHUNK_BYTES
+) -> np.ndarray:
     """Draw G^T G as the algorithm does, from G itself, a chunk of its rows at a time.
 
     O(m n^2) time; never holds more than one chunk of G. Parameters and errors as `gaussian_gram`,
@@ -82,11 +106,11 @@ class Factors:
     keys: np.ndarray
 
     @property
-    def codes(self):
+    def codes(self) -> Codes:
         """The keys as `measure` takes them."""
         return GivenCodes(self.keys)
 
-    def logits(self, rows=slice(None)):
+    def logits(self, rows: slice | ArrayLike = slice(None)) -> np.ndarray:
         """Return rows of Lambda, shape (n, L)."""
         return self.queries[rows] @ self.keys.T
 
@@ -104,7 +128,7 @@ class LogitSampler:
         tau.
     """
 
-    def __init__(self, target, method, logit_scale):
+    def __init__(self, target: sparse.sparray, method: str | Method, logit_scale: float) -> None:
         method = methods.get(method)
         check_choice("method", method.name, ("svd_projection", "row_projection", "interpolate"))
         if method.approximates_ratios:
@@ -118,7 +142,7 @@ class LogitSampler:
         else:
             self.left, self.right = self.B, sparse.eye_array(self.B.shape[0], format="csr")
 
-    def draw(self, dim, rng=None):
+    def draw(self, dim: int, rng: Seed = None) -> np.ndarray | Factors:
         """Draw Lambda at query dimension m = `dim`.
 
         Returns
@@ -163,18 +187,18 @@ class SmallestDim:
 
 
 def smallest_dim(
-    target,
-    method="interpolate",
-    ratio_error=0.0,
-    leak=0.01,
+    target: ArrayLike | sparse.sparray | list,
+    method: str | Method = "interpolate",
+    ratio_error: float = 0.0,
+    leak: float = 0.01,
     *,
-    logit_scale=None,
-    seeds=20,
-    resolution=0.01,
-    rng=None,
-    executor=None,
-    progress=None,
-):
+    logit_scale: float | None = None,
+    seeds: int = 20,
+    resolution: float = 0.01,
+    rng: int | np.random.SeedSequence | None = None,
+    executor: Executor | None = None,
+    progress: Callable | None = None,
+) -> SmallestDim:
     """Measure the smallest query dimension at which a method meets a precision.
 
     For each seed, m is bisected between a dimension that fails and one that works, to a relative

@@ -4,6 +4,10 @@ A token's key code is drawn when the token arrives and is then fixed; its query 
 so far. So rows can be appended for ever, and the earlier ones stay as they are, bit for bit.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy import sparse
 from scipy.special import softmax
@@ -13,6 +17,15 @@ from .errors import TargetError, check_int
 from .logits import off_support_tolerance
 from .methods import Interpolate, least_norm_queries
 from .theory.tails import student_tail
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike
+
+    from .codes.base import Seed
+
+__all__ = [
+    "StreamingHead",
+]
 
 
 class StreamingHead:
@@ -62,7 +75,15 @@ class StreamingHead:
     array([0.25, 0.75])
     """
 
-    def __init__(self, dim, *, leak=0.01, logit_scale=None, rng=None, dtype=np.float64):
+    def __init__(
+        self,
+        dim: int,
+        *,
+        leak: float = 0.01,
+        logit_scale: float | None = None,
+        rng: Seed = None,
+        dtype: DTypeLike = np.float64,
+    ) -> None:
         dim = check_int("dim", dim)
         dtype = check_dtype(dtype)
         _, self.leak, self.logit_scale = Interpolate().precision(0.0, leak, logit_scale)
@@ -78,21 +99,21 @@ class StreamingHead:
         return len(self._supports)
 
     @property
-    def dim(self):
+    def dim(self) -> int:
         """m, the query dimension."""
         return self._keys.shape[1]
 
     @property
-    def queries(self):
+    def queries(self) -> np.ndarray:
         """The queries so far, shape (t, m), read-only."""
         return _frozen(self._queries[: len(self)])
 
     @property
-    def keys(self):
+    def keys(self) -> np.ndarray:
         """The key codes so far, shape (t, m), read-only."""
         return _frozen(self._keys[: len(self)])
 
-    def append(self, support, weights=None):
+    def append(self, support: ArrayLike, weights: ArrayLike | None = None) -> np.ndarray:
         """Append a token, and return its attention over the tokens so far, itself included.
 
         Costs O(k^2 m) for the query and O(t m) for the row it returns.
@@ -131,16 +152,16 @@ class StreamingHead:
         self._account(row, support, values)
         return self.attention(row)
 
-    def logits(self, row):
+    def logits(self, row: int) -> np.ndarray:
         """Return the logits of a row over the tokens up to it, shape (row + 1,)."""
         row = check_int("row", row, minimum=0, maximum=len(self) - 1)
         return self._keys[: row + 1] @ self._queries[row]
 
-    def attention(self, row):
+    def attention(self, row: int) -> np.ndarray:
         """Return the attention of a row over the tokens up to it, shape (row + 1,)."""
         return softmax(self.logits(row))
 
-    def target(self):
+    def target(self) -> sparse.csr_array:
         """Return what was asked of the rows so far, a right-stochastic csr_array (t, t)."""
         counts = [len(support) for support in self._supports]
         columns = np.concatenate([np.empty(0, dtype=int), *self._supports])

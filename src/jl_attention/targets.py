@@ -7,6 +7,10 @@ in canonical form (sorted indices, no duplicates, no explicit zeros). The genera
 can be called from here too.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy import sparse
 
@@ -25,6 +29,11 @@ from .patterns import (
     row_sparse,
     vertical_slash,
 )
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from numpy.typing import ArrayLike
 
 __all__ = [
     "CONVENTIONS",
@@ -72,7 +81,7 @@ BLOCK_BYTES = 2**24
 """Memory for one block of rows whose entries are sorted."""
 
 
-def check_target(target, *, name="target"):
+def check_target(target: ArrayLike | sparse.sparray, *, name: str = "target") -> sparse.csr_array:
     """Return `target` as a canonical sparse right-stochastic matrix, or raise `TargetError`.
 
     Parameters
@@ -117,7 +126,9 @@ def check_target(target, *, name="target"):
     return matrix
 
 
-def opened_or_checked(target, *, name="target"):
+def opened_or_checked(
+    target: ArrayLike | sparse.sparray | MappedTarget, *, name: str = "target"
+) -> sparse.csr_array | MappedTarget:
     """Return a `MappedTarget`, which was checked when it was opened, or what `check_target` does.
 
     Parameters and errors as in `check_target`.
@@ -125,7 +136,9 @@ def opened_or_checked(target, *, name="target"):
     return target if isinstance(target, MappedTarget) else check_target(target, name=name)
 
 
-def normalize_rows(weights, *, padding=None, name="weights"):
+def normalize_rows(
+    weights: ArrayLike | sparse.sparray, *, padding: str | None = None, name: str = "weights"
+) -> sparse.csr_array:
     """Divide each row of nonnegative weights by its sum and return the target.
 
     Parameters
@@ -250,17 +263,17 @@ def _pad(matrix, padding, name):
 # --- What a target is like -----------------------------------------------------------------------
 
 
-def row_counts(target):
+def row_counts(target: sparse.csr_array) -> np.ndarray:
     """Return |S_i| for each row of a checked target, shape (L,)."""
     return np.diff(target.indptr)
 
 
-def column_counts(target):
+def column_counts(target: sparse.csr_array) -> np.ndarray:
     """Return the number of nonzeros in each column of a checked target, shape (L,)."""
     return np.bincount(target.indices, minlength=target.shape[1])
 
 
-def row_ratios(target):
+def row_ratios(target: sparse.csr_array) -> np.ndarray:
     """Return max/min over the nonzeros of each row of a checked target, shape (L,)."""
     start = target.indptr[:-1]
     with np.errstate(over="ignore"):
@@ -270,7 +283,13 @@ def row_ratios(target):
 # --- From graphs, masks and dense attention ------------------------------------------------------
 
 
-def from_graph(graph, self_loops=True, *, weight="weight", padding=None):
+def from_graph(
+    graph: Any,
+    self_loops: bool = True,
+    *,
+    weight: str | None = "weight",
+    padding: str | None = None,
+) -> sparse.csr_array:
     """Return the random-walk matrix of a graph: node i attends to its neighbours.
 
     In a directed graph node i attends to the nodes that its edges lead to. PyTorch Geometric's
@@ -332,14 +351,14 @@ def _refuse_edge_index(graph):
 
 
 def from_edges(
-    edge_index,
-    num_nodes=None,
-    receivers="second",
-    weight=None,
+    edge_index: ArrayLike,
+    num_nodes: int | None = None,
+    receivers: str = "second",
+    weight: ArrayLike | None = None,
     *,
-    self_loops=True,
-    padding=None,
-):
+    self_loops: bool = True,
+    padding: str | None = None,
+) -> sparse.csr_array:
     """Return the target of a list of edges, as graph networks keep them: rows are receivers.
 
     With PyTorch Geometric's convention, the default, edge e sends a message from node
@@ -389,7 +408,9 @@ def _from_weighted_edges(edges, self_loops, padding, name):
     return normalize_rows(_looped(matrix.tocsr(), self_loops), padding=padding, name=name)
 
 
-def with_self_loops(weights, *, name="weights"):
+def with_self_loops(
+    weights: ArrayLike | sparse.sparray, *, name: str = "weights"
+) -> sparse.csr_array:
     """Return nonnegative weights (L, L) with 1 on the diagonal wherever it was 0.
 
     Parameters and errors as in `normalize_rows`, which makes a target of the result.
@@ -399,7 +420,9 @@ def with_self_loops(weights, *, name="weights"):
     return _looped(weights, True)
 
 
-def pad_rows(weights, padding, *, name="weights"):
+def pad_rows(
+    weights: ArrayLike | sparse.sparray, padding: str, *, name: str = "weights"
+) -> sparse.csr_array:
     """Return nonnegative weights (L, L) whose empty rows have been dealt with.
 
     Parameters and errors as in `normalize_rows`, but no row is divided by anything.
@@ -419,7 +442,15 @@ def _looped(weights, self_loops):
     return weights + sparse.diags_array(missing, format="csr")
 
 
-def from_mask(mask, convention="keep", *, head=None, self_loops=False, padding=None, name="mask"):
+def from_mask(
+    mask: ArrayLike | sparse.sparray,
+    convention: str = "keep",
+    *,
+    head: int | tuple[int, ...] | None = None,
+    self_loops: bool = False,
+    padding: str | None = None,
+    name: str = "mask",
+) -> sparse.csr_array:
     """Return the target that attends alike to all that a mask lets through.
 
     Parameters
@@ -499,15 +530,15 @@ def _exponentials(mask, name):
 
 
 def from_attention(
-    attention,
-    top_k=None,
+    attention: ArrayLike | sparse.sparray,
+    top_k: int | None = None,
     *,
-    head=None,
-    threshold=None,
-    padding=None,
-    row_nnz=None,
-    name="attention",
-):
+    head: int | tuple[int, ...] | None = None,
+    threshold: float | None = None,
+    padding: str | None = None,
+    row_nnz: int | None = None,
+    name: str = "attention",
+) -> sparse.csr_array:
     """Return the largest entries of each row of an attention matrix, renormalised.
 
     Parameters
@@ -577,7 +608,9 @@ def _largest(matrix, top_k):
     return matrix
 
 
-def choose_head(stack, head=None, name="stack"):
+def choose_head(
+    stack: ArrayLike, head: int | tuple[int, ...] | None = None, name: str = "stack"
+) -> ArrayLike:
     """Return the matrix that an index chooses from a stack, or what is a matrix already.
 
     Parameters
@@ -625,7 +658,7 @@ def choose_head(stack, head=None, name="stack"):
     return stack[tuple(int(at) for at in index)]
 
 
-def top_columns(weights, row_nnz):
+def top_columns(weights: np.ndarray, row_nnz: int) -> np.ndarray:
     """Return the columns of the `row_nnz` largest entries of each row, largest first.
 
     Ties are broken in favour of the lower column index.

@@ -36,7 +36,7 @@ def capacity(rows):
     rows : list of dict
         Of the table of critical n.
     """
-    _, ax = plt.subplots(figsize=(6.0, 4.6))
+    _, ax = plt.subplots(figsize=(5.0, 4.4))
     ax.plot(*zip(*PUBLISHED.items(), strict=True), "-", color=COLORS["measured"], lw=3)
     grid = np.arange(4, 46)
     ax.plot(grid, [predicted_n(dim) for dim in grid], "--", color=COLORS["exact"], lw=1.4)
@@ -48,9 +48,9 @@ def capacity(rows):
         (n,) = columns(rows, "moment_curve", dtype)[1]
         ax.plot([4, 45], [n, n], "-", color=COLORS["beyond"], lw=1.4)
         ax.text(45, shift * n, f"moment curve, {dtype}", color=COLORS["beyond"], ha="right")
-    ax.text(45, 165, "published: gradient descent", color=COLORS["measured"], ha="right")
+    ax.text(45, 155, "published:\ngradient descent", color=COLORS["measured"], ha="right")
     ax.text(27, 800, "random documents,\nbest query", color=COLORS["exact"], ha="right")
-    ax.text(38, 700, "its law", color=COLORS["exact"])
+    ax.text(37, 1700, "its law", color=COLORS["exact"], ha="right")
     ax.text(5, 280, "learned", color=COLORS["theory"])
     ax.set(
         xlabel="embedding dimension $d$",

@@ -16,6 +16,16 @@ from scipy.sparse.linalg import LinearOperator, svds
 
 from ..errors import ConstructionError
 
+__all__ = [
+    "alibi_price",
+    "check_floor",
+    "contrast_norm",
+    "largest_gap",
+    "largest_logit",
+    "largest_mass",
+    "query_key_product",
+]
+
 
 def query_key_product(spec):
     """Return R, the largest s |q| |k| that QK-norm leaves; infinity without it."""

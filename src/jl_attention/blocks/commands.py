@@ -15,6 +15,12 @@ from ..errors import FileError, MissingFileError, ParameterError, check_int
 from .compile import compile
 from .families import from_config
 
+__all__ = [
+    "add_commands",
+    "compile_file",
+    "read_config",
+]
+
 
 def add_commands(commands, shared):
     """Add the command.

@@ -17,6 +17,12 @@ from .compiled import CompiledBlock
 from .heads import equal_rows, head_queries
 from .weights import check_weights, default_weights, input_for
 
+__all__ = [
+    "check_patterns",
+    "compile",
+    "embed",
+]
+
 
 def compile(
     spec,

@@ -9,6 +9,13 @@ from ..result import Result
 from . import reference
 from .spec import BlockSpec
 
+__all__ = [
+    "BLOCK_BYTES",
+    "BlockReport",
+    "CompiledBlock",
+    "measure_rows",
+]
+
 BLOCK_BYTES = 2**26
 """Memory for one block of rows of an attention matrix."""
 

@@ -17,6 +17,18 @@ from ..interop.files import check_writable
 from .rotary import Rope
 from .spec import BlockSpec
 
+__all__ = [
+    "FAMILIES",
+    "LAYOUTS",
+    "NORM_NAMES",
+    "POSITION_NAMES",
+    "SCALED",
+    "UNIT_OFFSET",
+    "from_config",
+    "load_into",
+    "save",
+]
+
 # --- Reading a configuration ---------------------------------------------------------------------
 
 

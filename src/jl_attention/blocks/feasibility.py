@@ -11,6 +11,12 @@ from ..theory.tails import student_tail
 from .compile import check_patterns
 from .heads import GAP_MARGIN, LEVELS, equal_rows, inside
 
+__all__ = [
+    "GRID",
+    "RARE",
+    "expected_failures",
+]
+
 GRID = 0.1
 """Relative spacing of the counts and thresholds that the law is asked for."""
 

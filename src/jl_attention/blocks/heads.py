@@ -13,6 +13,17 @@ from ..logits import target_logits
 from . import reference
 from .queries import capped_queries
 
+__all__ = [
+    "FREE_LEVEL",
+    "GAP_MARGIN",
+    "LARGEST_CAPPED",
+    "LEVELS",
+    "LOW_LEVELS",
+    "equal_rows",
+    "head_queries",
+    "inside",
+]
+
 LEVELS = (3.0, 6.0, 12.0, 24.0)
 """Logit scales that are tried for a row, in units of the gap; the first that works is taken."""
 

@@ -13,6 +13,11 @@ shorter u. But then all hangs on eps.)
 
 import numpy as np
 
+__all__ = [
+    "layer_norm",
+    "rms_norm",
+]
+
 
 def rms_norm(x, weight=1.0, eps=1e-6):
     """Return w * x / sqrt(mean(x^2) + eps) for each row of x."""

@@ -8,6 +8,13 @@ import numpy as np
 
 from ..errors import ParameterError, check_choice, check_int, require
 
+__all__ = [
+    "FORMATS",
+    "PROBABILITIES",
+    "onnx_attention",
+    "onnx_model",
+]
+
 FORMATS = ("float32", "float16")
 """Number formats that run on a CPU."""
 

@@ -16,6 +16,14 @@ no query exists.
 import numpy as np
 from scipy.optimize import nnls
 
+__all__ = [
+    "BLOCK_BYTES",
+    "NNLS_ROUNDS",
+    "SMALLEST_RESIDUAL",
+    "TOLERANCE",
+    "capped_queries",
+]
+
 BLOCK_BYTES = 2**25
 """Memory for one block of rows of an L x L matrix."""
 

@@ -5,6 +5,17 @@ import numpy as np
 from ..errors import check_int
 from .norms import layer_norm, rms_norm
 
+__all__ = [
+    "attention",
+    "head_values",
+    "logits",
+    "normed",
+    "output",
+    "projected",
+    "softmax_with_sink",
+    "visible",
+]
+
 
 def normed(spec, weights, X):
     """Return U = norm(X), shape (L, d): what the projections see."""

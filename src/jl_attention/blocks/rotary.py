@@ -17,6 +17,11 @@ import numpy as np
 
 from ..errors import ParameterError, check_array, check_choice, check_int, check_real
 
+__all__ = [
+    "PAIRINGS",
+    "Rope",
+]
+
 PAIRINGS = ("half", "neighbour")
 
 

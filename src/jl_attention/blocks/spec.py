@@ -17,6 +17,11 @@ import numpy as np
 from ..errors import ParameterError, check_choice, check_int, check_real
 from .rotary import Rope
 
+__all__ = [
+    "NORMS",
+    "BlockSpec",
+]
+
 NORMS = ("rms", "layer", None)
 
 

@@ -12,6 +12,15 @@ from scipy import linalg
 
 from ..errors import ConstructionError, ParameterError
 
+__all__ = [
+    "RANK_TOLERANCE",
+    "ROWS",
+    "check_weights",
+    "default_weights",
+    "input_for",
+    "weight_shapes",
+]
+
 RANK_TOLERANCE = 1e-10
 """Pivots of the projections' rows below this share of the largest: linearly dependent."""
 

@@ -5,17 +5,44 @@ set to a counter that belongs to a block of `BLOCK_ROWS` rows. So a batch, a str
 worker on another machine make the same codes bit for bit, in any order, and none has to be sent.
 """
 
+from __future__ import annotations
+
 import warnings
 import weakref
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..engine import one_blas_thread
 from ..errors import ParameterError, check_choice, check_int
 from ..interop.arrays import real_array
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike
+
+    from ..codes.base import Seed
+
+__all__ = [
+    "BLOCK_ROWS",
+    "CODES_STREAM",
+    "DOUBLE",
+    "KINDS",
+    "WELL_CONDITIONED",
+    "Codes",
+    "GaussianCodes",
+    "GivenCodes",
+    "MomentCurveCodes",
+    "Seed",
+    "TightCodes",
+    "UnitCodes",
+    "check_dtype",
+    "draw",
+    "generator",
+    "stream_key",
+]
 
 DOUBLE = np.dtype(np.float64)
 
@@ -29,7 +56,7 @@ WELL_CONDITIONED = 1e6
 """Largest condition number of a Gram matrix that is whitened in one pass."""
 
 
-def stream_key(rng=None):
+def stream_key(rng: Seed = None) -> tuple[int, ...]:
     """Return the key of a stream of codes, two integers of 64 bits.
 
     Parameters
@@ -63,10 +90,13 @@ def stream_key(rng=None):
     return int(words[0]), int(words[1])
 
 
-def generator(key, block=0):
+def generator(key: tuple[int, ...], block: int = 0) -> np.random.Generator:
     """Return the generator of one block of a stream."""
     return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, block]))
 
+
+Seed = int | np.random.SeedSequence | np.random.Generator | None
+"""What draws: a seed, a generator, or None for fresh entropy."""
 
 _arrays: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
 
@@ -88,19 +118,19 @@ class Codes(ABC):
     dtype: np.dtype
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, int]:
         """(L, m)."""
         return self.length, self.dim
 
-    def __len__(self):
+    def __len__(self) -> int:
         """Return L."""
         return self.length
 
     @abstractmethod
-    def block(self, index):
+    def block(self, index: int) -> np.ndarray:
         """Return the codes of rows 256 index to 256 (index + 1), past L too; (256, m) float64."""
 
-    def __getitem__(self, rows):
+    def __getitem__(self, rows: int | slice | np.ndarray) -> np.ndarray:
         """Return the codes of an integer, slice or integer array of rows."""
         chosen = np.arange(self.length)[rows]
         at = np.atleast_1d(chosen)
@@ -112,7 +142,7 @@ class Codes(ABC):
                 out[here] = self.block(int(index))[at[here] - index * BLOCK_ROWS]
         return out[0] if chosen.ndim == 0 else out
 
-    def array(self):
+    def array(self) -> np.ndarray:
         """Return all codes, read-only, shape (L, m); made once while anyone holds them."""
         made = _arrays.get(self)
         if made is None:
@@ -145,7 +175,7 @@ class GaussianCodes(Codes):
     dtype: np.dtype = DOUBLE
     scale: float = 1.0
 
-    def block(self, index):
+    def block(self, index: int) -> np.ndarray:
         """Return a block, see `Codes.block`."""
         drawn = generator(self.key, index).standard_normal((BLOCK_ROWS, self.dim))
         return drawn if self.scale == 1 else drawn * self.scale
@@ -160,7 +190,7 @@ class UnitCodes(Codes):
     key: tuple
     dtype: np.dtype = DOUBLE
 
-    def block(self, index):
+    def block(self, index: int) -> np.ndarray:
         """Return a block, see `Codes.block`."""
         drawn = generator(self.key, index).standard_normal((BLOCK_ROWS, self.dim))
         return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
@@ -204,7 +234,7 @@ class TightCodes(Codes):
     def _gaussian(self, index):
         return generator(self.key, index).standard_normal((BLOCK_ROWS, self.dim))
 
-    def block(self, index):
+    def block(self, index: int) -> np.ndarray:
         """Return a block, see `Codes.block`."""
         if self.dim >= self.length:
             rows = np.arange(index * BLOCK_ROWS, (index + 1) * BLOCK_ROWS)
@@ -233,7 +263,7 @@ class MomentCurveCodes(Codes):
     degree: int
     dtype: np.dtype = DOUBLE
 
-    def block(self, index):
+    def block(self, index: int) -> np.ndarray:
         """Return a block, see `Codes.block`."""
         rows = np.arange(index * BLOCK_ROWS, (index + 1) * BLOCK_ROWS)
         waves = (2 * np.pi * rows / self.length)[:, None] * np.arange(1, self.degree + 1)
@@ -245,7 +275,7 @@ class MomentCurveCodes(Codes):
 class GivenCodes(Codes):
     """Codes that somebody else made, as an array of shape (L, m)."""
 
-    def __init__(self, array):
+    def __init__(self, array: ArrayLike) -> None:
         array = real_array(array, "keys", ParameterError)
         if array.dtype not in (np.float64, np.float32) or array.ndim != 2 or 0 in array.shape:
             raise ParameterError(
@@ -260,18 +290,18 @@ class GivenCodes(Codes):
         self.length, self.dim = array.shape
         self.dtype = array.dtype
 
-    def block(self, index):
+    def block(self, index: int) -> np.ndarray:
         """Return a block, see `Codes.block`; rows past the end are zero."""
         out = np.zeros((BLOCK_ROWS, self.dim))
         rows = self._array[index * BLOCK_ROWS : (index + 1) * BLOCK_ROWS]
         out[: len(rows)] = rows
         return out
 
-    def __getitem__(self, rows):
+    def __getitem__(self, rows: int | slice | np.ndarray) -> np.ndarray:
         """Return the codes of an integer, slice or integer array of rows."""
         return self._array[rows]
 
-    def array(self):
+    def array(self) -> np.ndarray:
         """Return all codes, read-only, shape (L, m)."""
         return self._array
 
@@ -285,7 +315,9 @@ KINDS = {
 """Random codes by name."""
 
 
-def draw(kind, length, dim, rng=None, dtype=np.float64):
+def draw(
+    kind: str, length: int, dim: int, rng: Seed = None, dtype: DTypeLike = np.float64
+) -> Codes:
     """Draw random codes of a kind; nothing is computed before rows are asked for.
 
     Parameters
@@ -319,7 +351,7 @@ def draw(kind, length, dim, rng=None, dtype=np.float64):
     return KINDS[kind](length, dim, stream_key(rng), check_dtype(dtype))
 
 
-def check_dtype(dtype):
+def check_dtype(dtype: DTypeLike) -> np.dtype:
     """Return a dtype for queries and keys, or raise `ParameterError`."""
     try:
         with warnings.catch_warnings():

@@ -11,6 +11,10 @@ Nothing here is random once the codes are drawn: the target may depend on them. 
 certificate of sparse recovery (Fuchs 2004; Tropp 2004 for all signs).
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..attention import BLOCK_BYTES, row_blocks
@@ -18,13 +22,27 @@ from ..errors import ParameterError, check_array, check_int, check_real
 from ..logits import max_logit
 from .base import draw
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike
 
-def unit_codes(length, dim, rng=None, dtype=np.float64):
+    from ..codes.base import Seed
+
+__all__ = [
+    "coherence",
+    "unit_codes",
+    "universal_leak",
+    "welch_bound",
+]
+
+
+def unit_codes(
+    length: int, dim: int, rng: Seed = None, dtype: DTypeLike = np.float64
+) -> np.ndarray:
     """Draw independent codes, uniform on the unit sphere of R^m, as an array (L, m)."""
     return draw("unit", length, dim, rng, dtype)[:]
 
 
-def coherence(codes, block_bytes=BLOCK_BYTES):
+def coherence(codes: ArrayLike, block_bytes: int = BLOCK_BYTES) -> float:
     """Return the largest |<c_i, c_j>|/(||c_i|| ||c_j||) over i != j, streaming over blocks.
 
     Costs O(L^2 m) time and one block of rows of the Gram matrix.
@@ -61,7 +79,7 @@ def coherence(codes, block_bytes=BLOCK_BYTES):
     return largest
 
 
-def welch_bound(length, dim):
+def welch_bound(length: ArrayLike, dim: ArrayLike) -> float | np.ndarray:
     """Return the least coherence that L unit vectors of R^m can have, by Welch (1974).
 
     sqrt((L - m)/(m (L - 1))) for L > m, else 0; reached by equiangular tight frames only.
@@ -85,7 +103,9 @@ def welch_bound(length, dim):
     return np.sqrt(np.maximum(length - dim, 0) / (dim * (length - 1)))[()]
 
 
-def universal_leak(coherence, row_nnz, logit_scale, max_ratio=1.0):
+def universal_leak(
+    coherence: float, row_nnz: int, logit_scale: float, max_ratio: float = 1.0
+) -> float:
     """Return the leak eps2 that codes of this coherence promise every target (Theorem T4).
 
     exp(alpha beta - tau), alpha = k mu/(1 - (k-1) mu), beta = tau + log gamma: exact ratios, and

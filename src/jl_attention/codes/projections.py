@@ -21,14 +21,37 @@ family         P                            cost for one dense x      good to kn
 never holds a dense m x n matrix.
 """
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
 
 from ..errors import ParameterError, check_int, check_real
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+
+    from ..codes.base import Seed
+
+__all__ = [
+    "CHUNK_BYTES",
+    "DENSE_STORAGE",
+    "FAMILIES",
+    "OSNAP",
+    "SRHT",
+    "Gaussian",
+    "HadamardMap",
+    "LinearMap",
+    "Orthogonal",
+    "Rademacher",
+    "Sparse",
+    "SparseMap",
+]
 
 CHUNK_BYTES = 2**19
 """Dense input is taken in blocks of about this size, so that a block stays in a core's cache."""
@@ -41,7 +64,9 @@ DENSE_STORAGE = 1 / 32
 class Gaussian:
     """Independent N(0, 1/m) entries; ||Px||^2/||x||^2 is chi2_m/m."""
 
-    def sample(self, dim_out, dim_in, rng=None, dtype=np.float64):
+    def sample(
+        self, dim_out: int, dim_in: int, rng: Seed = None, dtype: DTypeLike = np.float64
+    ) -> np.ndarray:
         """Draw a map.
 
         Parameters
@@ -92,7 +117,9 @@ class Sparse:
 
     density: float | None = None
 
-    def sample(self, dim_out, dim_in, rng=None, dtype=np.float64):
+    def sample(
+        self, dim_out: int, dim_in: int, rng: Seed = None, dtype: DTypeLike = np.float64
+    ) -> SparseMap | np.ndarray:
         """Draw a map; parameters and errors as in `Gaussian.sample`.
 
         Returns
@@ -202,7 +229,7 @@ class LinearMap(ABC):
 
     __array_ufunc__ = None  # NumPy leaves `X @ P.T` to this class
 
-    def __init__(self, shape, dtype):
+    def __init__(self, shape: tuple[int, ...], dtype: DTypeLike) -> None:
         self.shape, self.dtype = shape, np.dtype(dtype)
 
     @property

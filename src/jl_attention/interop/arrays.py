@@ -5,14 +5,20 @@ duplicates, it does so without wrapping around, and half precision, bfloat16 and
 are read like any other numbers. No library is imported here: whoever passes its objects has it.
 """
 
+from __future__ import annotations
+
 import numbers
 import reprlib
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
 
 from ..errors import TargetError
+
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["comes_from", "is_graph", "real_array", "real_csr"]
 
@@ -25,13 +31,13 @@ def comes_from(value, package):
     return any(kind.__module__.partition(".")[0] == package for kind in type(value).__mro__)
 
 
-def is_graph(value):
+def is_graph(value: Any) -> bool:
     """Return whether an object is a graph of a library that has them, and not an array."""
     known = any(comes_from(value, package) for package in GRAPHS) or hasattr(value, "adjacency")
     return known and not hasattr(value, "__array__")
 
 
-def real_array(value, name, error=TargetError):
+def real_array(value: Any, name: str, error: type[Exception] = TargetError) -> np.ndarray:
     """Return real numbers of any library as a NumPy array of a native float, integer or bool.
 
     Parameters
@@ -74,7 +80,9 @@ def real_array(value, name, error=TargetError):
     return _native(array, name, error)
 
 
-def real_csr(value, name, error=TargetError, *, square=True):
+def real_csr(
+    value: Any, name: str, error: type[Exception] = TargetError, *, square: bool = True
+) -> sparse.csr_array:
     """Return a matrix of any library as a fresh csr_array of float64; duplicates stay apart.
 
     Parameters

@@ -1,10 +1,20 @@
 """The one way in which this package and the book's write files: whole, or not at all."""
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = [
+    "write_atomically",
+]
 
 
-def write_atomically(path, content):
+def write_atomically(path: str | Path, content: bytes | memoryview | Callable) -> None:
     """Write a file so that no reader sees half of it; one that was there before is replaced.
 
     Parameters

@@ -4,6 +4,8 @@ A reader looks at the sizes that a file claims before it reads or allocates anyt
 truncated, lying or hostile file costs a `FileError` and neither memory nor time.
 """
 
+from __future__ import annotations
+
 import bz2
 import gzip
 import io
@@ -17,11 +19,36 @@ import zlib
 from collections.abc import Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import FileError, MissingFileError, TargetError, require
 from .atomic import write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = [
+    "ARRAY_FILES",
+    "MAX_BYTES",
+    "STDIN",
+    "UNREADABLE",
+    "NpzArchive",
+    "check_writable",
+    "decompress",
+    "errors_named",
+    "listed",
+    "read_arrays",
+    "read_bytes",
+    "read_content",
+    "read_npy",
+    "read_safetensors",
+    "reason",
+    "suffix_of",
+    "write_arrays",
+    "write_content",
+]
 
 MAX_BYTES = 2**30
 """Largest file, and largest unpacked content, that is read unless asked otherwise: 1 GiB."""
@@ -89,7 +116,7 @@ def errors_named(name, suffix=""):
         raise FileError(f"{name}: not a readable {kind}: {reason(error)}") from None
 
 
-def write_arrays(path, arrays, text):
+def write_arrays(path: str | Path, arrays: dict[str, np.ndarray], text: str) -> None:
     """Write arrays and a text to an ``.npz`` or ``.safetensors`` file, atomically.
 
     Parameters
@@ -119,7 +146,7 @@ def write_arrays(path, arrays, text):
     write_content(path, write)
 
 
-def write_content(path, content):
+def write_content(path: str | Path, content: bytes | memoryview | Callable) -> None:
     """Write as `write_atomically`, or raise `FileError`."""
     try:
         write_atomically(path, content)
@@ -127,7 +154,7 @@ def write_content(path, content):
         raise FileError(f"{path}: cannot be written: {reason(error)}") from None
 
 
-def check_writable(path, inputs=()):
+def check_writable(path: str | Path, inputs: Sequence[str | Path] = ()) -> None:
     """Raise `FileError` where `write_arrays` would, before anything is computed.
 
     Parameters
@@ -147,7 +174,9 @@ def check_writable(path, inputs=()):
             raise FileError(f"{path}: is what is read; write to another file")
 
 
-def read_arrays(path, max_bytes=MAX_BYTES, kind="a file of arrays"):
+def read_arrays(
+    path: str | Path, max_bytes: int = MAX_BYTES, kind: str = "a file of arrays"
+) -> tuple[dict[str, np.ndarray], str]:
     """Return the arrays and the text of a file that `write_arrays` wrote.
 
     Parameters
@@ -280,7 +309,7 @@ class NpzArchive(Mapping):
         What all members together may unpack to.
     """
 
-    def __init__(self, content, max_bytes):
+    def __init__(self, content: bytes, max_bytes: int) -> None:
         self._archive = zipfile.ZipFile(io.BytesIO(content))
         members = self._archive.infolist()
         if sum(member.file_size for member in members) > max_bytes:

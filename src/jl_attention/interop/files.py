@@ -11,9 +11,13 @@ attention. With ``full=True`` the file also has
   Q K^T / sqrt(m) = queries keys^T.
 """
 
+from __future__ import annotations
+
 import io
 import json
 import math
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
@@ -38,6 +42,11 @@ from .containers import (
     write_content,
 )
 from .matrix_market import read_matrix_market
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from ..head import Construction
 
 __all__ = [
     "FORMAT",
@@ -66,18 +75,18 @@ CONVENTION = "attention = softmax(queries keys^T) = softmax(Q K^T / sqrt(m)), Q 
 
 
 def read_target(
-    path,
+    path: str | Path,
     *,
-    normalize=False,
-    max_bytes=MAX_BYTES,
-    array=None,
-    head=None,
-    mask=None,
-    top_k=None,
-    threshold=None,
-    self_loops=False,
-    padding=None,
-):
+    normalize: bool = False,
+    max_bytes: int = MAX_BYTES,
+    array: str | None = None,
+    head: int | tuple[int, ...] | None = None,
+    mask: str | None = None,
+    top_k: int | None = None,
+    threshold: float | None = None,
+    self_loops: bool = False,
+    padding: str | None = None,
+) -> sparse.csr_array | targets.MappedTarget:
     """Read a target from a file.
 
     Parameters
@@ -87,6 +96,7 @@ def read_target(
         `scipy.sparse.save_npz` (csr, csc, coo, bsr or dia) or PyData's ``sparse.save_npz`` write
         it, with data, indices, indptr and shape under a common prefix, or with dense arrays;
         ``.npy``; or ``.safetensors`` (extra ``files``). "-" is the standard input, in any of these.
+        A directory that `targets.write_mapped` wrote stays on disk, and takes no option.
     normalize : bool, optional
         Divide each row by its sum, so that a 0/1 mask or counts will do.
     max_bytes : int, optional
@@ -106,7 +116,7 @@ def read_target(
 
     Returns
     -------
-    scipy.sparse.csr_array of float64, shape (L, L)
+    scipy.sparse.csr_array of float64, shape (L, L), or targets.MappedTarget
 
     Raises
     ------
@@ -121,6 +131,11 @@ def read_target(
     ParameterError
         An option is out of range, or does not go with another.
     """
+    if path != STDIN and (Path(path) / "indptr.npy").is_file():
+        told = (normalize, array, head, mask, top_k, threshold, self_loops, padding)
+        if any(value not in (None, False) for value in told):
+            raise ParameterError(f"{path}: a target that stays on disk is read as it is there")
+        return targets.MappedTarget(path)
     if mask is not None and (top_k is not None or threshold is not None):
         raise ParameterError("mask: its entries are alike; top_k and threshold are for weights")
     name = "the standard input" if path == STDIN else str(path)
@@ -141,7 +156,9 @@ def read_target(
     return targets.check_target(weights, name=name)
 
 
-def read_matrix(path, *, max_bytes=MAX_BYTES, array=None):
+def read_matrix(
+    path: str | Path, *, max_bytes: int = MAX_BYTES, array: str | None = None
+) -> np.ndarray | sparse.sparray:
     """Return the matrix or the stack that a file holds, as it is there.
 
     Parameters, `FileError` and `MissingFileError` as in `read_target`.
@@ -319,7 +336,7 @@ _TARGET_READERS = {
 _PACKED = {".mtx.gz": ".mtx", ".mtx.bz2": ".mtx"}
 
 
-def write_target(path, target):
+def write_target(path: str | Path, target: ArrayLike | sparse.sparray) -> None:
     """Write a target to a file that `read_target` reads, atomically.
 
     Parameters
@@ -358,7 +375,7 @@ _TARGET_WRITERS = {
 # --- Constructions -------------------------------------------------------------------------------
 
 
-def save(built, path, *, full=False):
+def save(built: Construction, path: str | Path, *, full: bool = False) -> None:
     """Write a construction as ``.npz`` or ``.safetensors``, atomically.
 
     The file appears whole or not at all; one that was there before is replaced.
@@ -386,7 +403,7 @@ def save(built, path, *, full=False):
     write_arrays(path, stored | (arrays(built) if full else {}), text)
 
 
-def load(path, *, max_bytes=MAX_BYTES):
+def load(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict:
     """Read what `save` wrote; `Construction.load` makes a construction of it.
 
     Parameters
@@ -417,7 +434,7 @@ def load(path, *, max_bytes=MAX_BYTES):
         return {**_halves(stored), **settings}
 
 
-def arrays(built):
+def arrays(built: Construction) -> dict[str, np.ndarray]:
     """Return a construction's X, W_Q, W_K, Q and K in a dict, as a full file holds them.
 
     Q = X W_Q and K = X W_K, so that a kernel which divides Q K^T by sqrt(m) has the logits Lambda.

@@ -1,6 +1,9 @@
 """Number formats that other people's kernels compute in, and what they cost."""
 
+from __future__ import annotations
+
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import softmax
@@ -8,11 +11,21 @@ from scipy.special import softmax
 from ..attention import row_blocks
 from ..errors import ParameterError, PrecisionWarning, check_choice, check_real, require
 
+if TYPE_CHECKING:
+    from ..head import Construction
+
+__all__ = [
+    "FORMATS",
+    "attention_moved",
+    "check_export",
+    "rounded",
+]
+
 FORMATS = ("float64", "float32", "float16", "bfloat16")
 """Number formats that `rounded` knows, the finest first."""
 
 
-def rounded(array, number_format):
+def rounded(array: np.ndarray, number_format: str) -> np.ndarray:
     """Return an array rounded to a number format, as float64.
 
     Parameters
@@ -41,7 +54,9 @@ def rounded(array, number_format):
         return array.astype(number_format).astype(np.float64)
 
 
-def attention_moved(built, queries, keys):
+def attention_moved(
+    built: Construction, queries: np.ndarray, keys: np.ndarray
+) -> tuple[float, int]:
     """Return how far other queries and keys move a construction's attention, and in which row.
 
     Parameters
@@ -71,7 +86,13 @@ def attention_moved(built, queries, keys):
     return float(moved[row]), row
 
 
-def check_export(built, pairs, number_format, on_loss="warn", tolerance=None):
+def check_export(
+    built: Construction,
+    pairs: list[tuple[np.ndarray, np.ndarray]],
+    number_format: str,
+    on_loss: str = "warn",
+    tolerance: float | None = None,
+) -> None:
     """Warn, or refuse, where a number format does not hold a construction.
 
     Parameters

@@ -1,12 +1,17 @@
 """Other libraries' graphs as weighted edges; no library is imported here."""
 
+from __future__ import annotations
+
 import numbers
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ..errors import TargetError
 from .arrays import comes_from, is_graph, real_array, real_csr
+
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Edges", "edges_of", "read_edge_index"]
 
@@ -29,7 +34,7 @@ class Edges(NamedTuple):
     length: int
 
 
-def edges_of(graph, weight="weight"):
+def edges_of(graph: Any, weight: str | None = "weight") -> Edges | None:
     """Return the edges of a graph, or None if it is not a graph but a matrix.
 
     Parameters

@@ -164,7 +164,7 @@ class MappedLogits:
         return logits_of_rows(self._weights[at].astype(np.float64), self._scale)
 
 
-def blocks_of(target) -> Iterator[sparse.csr_array]:
+def blocks_of(target: sparse.csr_array | MappedTarget) -> Iterator[sparse.csr_array]:
     """Yield a checked target, whole if it is in memory and in blocks of rows if it is mapped."""
     if isinstance(target, MappedTarget):
         yield from target.blocks()

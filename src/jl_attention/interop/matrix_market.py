@@ -5,16 +5,28 @@ behind the last number it wants, and may crash on some malformed files. What it 
 been checked, and brought into the one dialect that it reads everywhere.
 """
 
+from __future__ import annotations
+
 import inspect
 import io
 import re
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy import sparse
 
 from ..errors import FileError
 from .containers import reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = [
+    "FIELDS",
+    "SYMMETRIES",
+    "Header",
+    "read_matrix_market",
+]
 
 FIELDS = ("real", "double", "integer", "unsigned-integer", "pattern")
 SYMMETRIES = ("general", "symmetric", "hermitian")
@@ -75,7 +87,7 @@ class Header(NamedTuple):
         return ("one number", "two indices", "two indices and a number")[self.width - 1]
 
 
-def read_matrix_market(content, check_extent):
+def read_matrix_market(content: bytes, check_extent: Callable) -> sparse.coo_array:
     """Return the matrix of a Matrix Market file.
 
     Parameters

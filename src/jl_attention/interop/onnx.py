@@ -3,9 +3,16 @@
 A kernel takes Q = X W_Q and K = X W_K and computes softmax(Q K^T / sqrt(m)) V.
 """
 
+from __future__ import annotations
+
 import numpy as np
 
 from ..errors import ParameterError, check_choice, require
+
+__all__ = [
+    "ONNX_FORMATS",
+    "onnx_attention",
+]
 
 ONNX_FORMATS = ("float32", "float16")
 """Number formats in which ONNX Runtime's Attention runs on a CPU."""
@@ -14,7 +21,9 @@ _OPSET, _IR_VERSION = 23, 11
 _PROBABILITIES = 3  # what the fourth output of Attention holds: the scores after the softmax
 
 
-def onnx_attention(queries, keys, number_format="float32", causal=False):
+def onnx_attention(
+    queries: np.ndarray, keys: np.ndarray, number_format: str = "float32", causal: bool = False
+) -> np.ndarray:
     """Run the standard ONNX operator Attention in ONNX Runtime; return its probabilities.
 
     Parameters

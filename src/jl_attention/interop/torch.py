@@ -1,6 +1,9 @@
 """Constructions as PyTorch tensors and modules (extra ``torch``)."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -8,8 +11,25 @@ from ..errors import ParameterError, require
 from .files import arrays
 from .formats import check_export
 
+if TYPE_CHECKING:
+    import torch
 
-def to_torch(built, *, dtype=None, device=None, on_loss="warn", tolerance=None):
+    from ..head import Construction
+
+__all__ = [
+    "multihead_attention",
+    "to_torch",
+]
+
+
+def to_torch(
+    built: Construction,
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+    on_loss: str = "warn",
+    tolerance: float | None = None,
+) -> dict[str, torch.Tensor]:
     """Return a construction's X, W_Q, W_K, Q and K as PyTorch tensors (extra ``torch``).
 
     Q and K are what ``torch.nn.functional.scaled_dot_product_attention`` takes: it divides by
@@ -77,7 +97,13 @@ def _float64(tensor):
     return tensor.detach().cpu().to(torch.float64).numpy()
 
 
-def multihead_attention(built, dtype=None, *, on_loss="warn", tolerance=None):
+def multihead_attention(
+    built: Construction,
+    dtype: torch.dtype | None = None,
+    *,
+    on_loss: str = "warn",
+    tolerance: float | None = None,
+) -> torch.nn.MultiheadAttention:
     """Return a ``torch.nn.MultiheadAttention`` whose parameters are W_Q and W_K (extra ``torch``).
 
     The module has one head of the hidden size 2m, where ours has query dimension m: the unused

@@ -3,6 +3,10 @@
 `METHODS` is the registry: a further method is one file and one line here.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from ..errors import ParameterError, check_choice
 from .base import Method, TargetClass
 from .interpolate import Interpolate
@@ -12,13 +16,16 @@ from .moment_curve import MomentCurve
 from .row_projection import RowProjection
 from .svd_projection import SVDProjection
 
+if TYPE_CHECKING:
+    from typing import Any
+
 METHODS = {
     kind.name: kind for kind in (Interpolate, SVDProjection, RowProjection, MomentCurve, MaxMargin)
 }
 """Every construction method by name."""
 
 
-def get(method, **settings):
+def get(method: str | Method, **settings: Any) -> Method:
     """Return a method object for a name, or a method object as it is.
 
     Parameters

@@ -12,6 +12,12 @@ from ..logits import check_precision, max_logit
 from ..targets import opened_or_checked
 from ..theory.search import as_int, doubling_search
 
+__all__ = [
+    "Method",
+    "TargetClass",
+    "merge_rows",
+]
+
 
 @dataclass(frozen=True)
 class TargetClass:

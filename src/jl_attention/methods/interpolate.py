@@ -26,6 +26,10 @@ from ..theory.search import doubling_search
 from .base import Method, merge_rows
 from .least_norm import interpolating_queries
 
+__all__ = [
+    "Interpolate",
+]
+
 
 @dataclass(frozen=True)
 class Interpolate(Method):

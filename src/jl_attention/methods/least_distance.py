@@ -22,6 +22,22 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg.lapack import dposv
 
+__all__ = [
+    "CERTAIN",
+    "CLOSE",
+    "COMPRESS",
+    "HAIR",
+    "LONGEST",
+    "ROUNDING",
+    "STEPS",
+    "LeastDistance",
+    "Rows",
+    "is_shortest",
+    "largest_error",
+    "least_norm",
+    "rounding",
+]
+
 FREE, EQUALITY = -1, -2
 """What a slot of an active set holds, if not a token."""
 

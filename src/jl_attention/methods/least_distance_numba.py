@@ -7,6 +7,12 @@ a candidate out. Without numba all this is plain Python, right and slow.
 
 import numpy as np
 
+__all__ = [
+    "BAD",
+    "ENOUGH",
+    "CompiledLeastDistance",
+]
+
 try:
     import numba
 except ImportError:

@@ -1,12 +1,30 @@
 """Least-norm queries: what a row of given logits on its support needs, and no more."""
 
+from __future__ import annotations
+
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..engine import run, support_blocks
 from ..errors import ConstructionError
 from ..logits import all_alike
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from concurrent.futures import Executor
+
+    from scipy import sparse
+
+    from ..codes import Codes
+
+__all__ = [
+    "BLOCK_BYTES",
+    "MAX_CONDITION",
+    "interpolating_queries",
+    "least_norm_queries",
+]
 
 MAX_CONDITION = 1e12
 """Largest accepted condition number of a Gram matrix; beyond it few digits of a query are left."""
@@ -15,7 +33,13 @@ BLOCK_BYTES = 2**22
 """Memory for one block of gathered key codes: it should stay in a core's cache."""
 
 
-def interpolating_queries(B, keys, *, executor=None, progress=None):
+def interpolating_queries(
+    B: sparse.csr_array,
+    keys: np.ndarray | Codes,
+    *,
+    executor: Executor | None = None,
+    progress: Callable | None = None,
+) -> np.ndarray:
     """Return the least-norm queries with <q_i, c_j> = B_ij on the support, for given keys.
 
     q_i = C_S^T (C_S C_S^T)^(-1) b_i, with C_S the codes of the support and b_i = B_{i,S_i}.
@@ -74,7 +98,7 @@ def _solve_block(keys, block):
     return block.rows, queries
 
 
-def least_norm_queries(codes, values, rows):
+def least_norm_queries(codes: np.ndarray, values: np.ndarray, rows: Sequence[int]) -> np.ndarray:
     """Solve <q, c_j> = b_j with least norm for n rows whose supports have the same size s.
 
     Computed in double precision through the Cholesky factor of each Gram matrix, and checked as

@@ -26,10 +26,12 @@ most rows; then one token at a time, on candidates (`least_distance`), which set
 ends in the certificate. The answer depends on none of this.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -46,6 +48,32 @@ from .least_distance import (
     least_norm,
     rounding,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Executor
+
+    from numpy.typing import ArrayLike
+    from scipy import sparse
+
+    from ..codes import Codes
+
+__all__ = [
+    "CANDIDATES",
+    "CHECKS",
+    "ENTERING",
+    "EXCHANGES",
+    "FAR",
+    "RANK",
+    "SAMPLE",
+    "SCALE",
+    "START",
+    "TOGETHER",
+    "WORST",
+    "ConvexCombination",
+    "MaxMarginResult",
+    "shortest_queries",
+]
 
 RANK = 1e-12
 """Singular values of the support's differences below this, relative to the largest, are zero."""
@@ -77,6 +105,9 @@ SCALE = 3.0
 
 SAMPLE = 8
 """Logits looked at for each token that `_Competing.roughly_largest` is to find."""
+
+NOTHING = 1e-14
+"""A weight of a convex combination that is rounding, not a token's."""
 
 CHECKS = 50
 """A row is unresolved after so many checks on all tokens."""
@@ -152,16 +183,16 @@ class MaxMarginResult:
 
 
 def shortest_queries(
-    target_logits,
-    keys,
-    gap=None,
+    target_logits: sparse.csr_array,
+    keys: ArrayLike | Codes,
+    gap: float | None = None,
     *,
-    visible=None,
-    backend="numpy",
-    block_bytes=BLOCK_BYTES,
-    executor=None,
-    progress=None,
-):
+    visible: ArrayLike | None = None,
+    backend: str = "numpy",
+    block_bytes: int = BLOCK_BYTES,
+    executor: Executor | None = None,
+    progress: Callable | None = None,
+) -> MaxMarginResult:
     """Return the shortest query of every row, or why there is none (Theorem T9).
 
     Costs some ten products of n queries with all keys, O(n L m) each, and as many linear systems of
@@ -501,7 +532,7 @@ class _Problem:
         """Return the certificate that these weights make, or None."""
         weights = np.maximum(weights, 0.0)
         weights /= weights.sum()
-        competitors, weights = competitors[weights > 0], weights[weights > 0]
+        competitors, weights = competitors[weights > NOTHING], weights[weights > NOTHING]
         weakest = values.argmin()
         c_s = self.keys[support[weakest]]
         point = weights @ (self.keys[competitors] - c_s)

@@ -19,6 +19,10 @@ from ..theory.margin_bounds import predicted_scale_ratio
 from .base import Method
 from .margin_solver import shortest_queries
 
+__all__ = [
+    "MaxMargin",
+]
+
 
 @dataclass(frozen=True)
 class MaxMargin(Method):

@@ -23,6 +23,12 @@ from ..logits import exact_gap_scale
 from ..targets import row_counts
 from .base import Method
 
+__all__ = [
+    "LOST_DIGITS",
+    "MOST_ROUNDINGS",
+    "MomentCurve",
+]
+
 LOST_DIGITS = 1e-6
 """Largest accepted error of a logit difference on the support that one rounding makes."""
 

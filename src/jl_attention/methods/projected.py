@@ -19,6 +19,12 @@ from ..theory.inner_products import (
 from ..theory.search import doubling_search
 from .base import Method
 
+__all__ = [
+    "PROVED",
+    "PROVED_SIGNS",
+    "Projected",
+]
+
 PROVED = ("gaussian", "orthogonal")
 """Projections whose sharp bounds are proved; the orthogonal one inherits the Gaussian's."""
 

@@ -7,6 +7,10 @@ import numpy as np
 
 from .projected import Projected
 
+__all__ = [
+    "RowProjection",
+]
+
 
 @dataclass(frozen=True)
 class RowProjection(Projected):

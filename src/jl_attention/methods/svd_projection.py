@@ -10,6 +10,11 @@ from ..codes import GivenCodes
 from ..factorisation import balanced_factors
 from .projected import Projected
 
+__all__ = [
+    "SVDProjection",
+    "connected_blocks",
+]
+
 
 @dataclass(frozen=True)
 class SVDProjection(Projected):

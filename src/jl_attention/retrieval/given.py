@@ -23,7 +23,7 @@ class Certificate:
     ----------
     sets : int
         How many sets of k documents were checked in the number format: all C(n, k), or, on the
-        moment curve, those with the first document, which stand for their rotations.
+        moment curve, one for all its rotations.
     scale_ratio : float
         R/Delta over all sets: |q| times the longest document, over the gap between S and the rest.
     stopped_by : {"infeasible", "unequal", "rounding", "unresolved", "limit"}

@@ -20,11 +20,34 @@ Kabluchko and Zaporozhets, *Absorption probabilities for Gaussian polytopes* (ar
 Unit codes have the directions of Gaussian ones, but not their law: for them p is not exact.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy import special
 
 from ..errors import ParameterError, check_array, check_choice, check_real
 from .search import doubling_search, log_binomial, log_sum
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+__all__ = [
+    "NEGLIGIBLE",
+    "SCOPES",
+    "STEPS",
+    "TERMS",
+    "expected_failures",
+    "failure_probability",
+    "infeasible_probability",
+    "log_expected_failures",
+    "log_expected_failures_for_counts",
+    "log_infeasible",
+    "required_dim",
+    "required_dim_for_counts",
+    "threshold_dim",
+]
 
 SCOPES = ("row", "pattern", "every_support")
 
@@ -38,7 +61,9 @@ STEPS = 1 / 4
 """Step of the trapezoidal rule, in units of the integrand's width: errors below 1e-15."""
 
 
-def infeasible_probability(dim, length, row_nnz):
+def infeasible_probability(
+    dim: ArrayLike, length: ArrayLike, row_nnz: ArrayLike
+) -> float | np.ndarray:
     """Return p(L, m, k): how likely Gaussian codes leave one support of k tokens without a query.
 
     Parameters
@@ -70,7 +95,7 @@ def infeasible_probability(dim, length, row_nnz):
     return np.exp(log_infeasible(dim, length, row_nnz))
 
 
-def log_infeasible(dim, length, row_nnz):
+def log_infeasible(dim: ArrayLike, length: ArrayLike, row_nnz: ArrayLike) -> float | np.ndarray:
     """Return the logarithm of `infeasible_probability`; it does not underflow.
 
     Parameters
@@ -115,7 +140,7 @@ def log_infeasible(dim, length, row_nnz):
     return _log_infeasible(dim, length, row_nnz)[()]
 
 
-def threshold_dim(length, row_nnz):
+def threshold_dim(length: ArrayLike, row_nnz: ArrayLike) -> float | np.ndarray:
     """Return the dimension at which about half of the rows have a query.
 
     k - 1 + min over t of k t^2 + (L - k) psi(t), psi(t) = E max(X - t, 0)^2: to within 1, the
@@ -147,7 +172,9 @@ def threshold_dim(length, row_nnz):
     return _threshold(length, row_nnz)[()]
 
 
-def log_expected_failures(dim, length, row_nnz, scope="pattern"):
+def log_expected_failures(
+    dim: ArrayLike, length: ArrayLike, row_nnz: ArrayLike, scope: str = "pattern"
+) -> float | np.ndarray:
     """Return the logarithm of `expected_failures`; it does not overflow.
 
     Parameters, returns and errors as there.
@@ -162,7 +189,9 @@ def log_expected_failures(dim, length, row_nnz, scope="pattern"):
     return (_log_rows(length, row_nnz, scope) + _log_infeasible(dim, length, row_nnz))[()]
 
 
-def expected_failures(dim, length, row_nnz, scope="pattern"):
+def expected_failures(
+    dim: ArrayLike, length: ArrayLike, row_nnz: ArrayLike, scope: str = "pattern"
+) -> float | np.ndarray:
     """Return the expected number of supports that Gaussian codes leave without a query.
 
     Parameters
@@ -192,7 +221,9 @@ def expected_failures(dim, length, row_nnz, scope="pattern"):
         return np.exp(log_expected_failures(dim, length, row_nnz, scope))
 
 
-def failure_probability(dim, length, row_nnz, scope="pattern"):
+def failure_probability(
+    dim: ArrayLike, length: ArrayLike, row_nnz: ArrayLike, scope: str = "pattern"
+) -> float | np.ndarray:
     """Return a bound on the probability that some support has no query: min(1, expected failures).
 
     Parameters and errors as in `expected_failures`. For ``scope="row"`` it is that probability.
@@ -205,7 +236,9 @@ def failure_probability(dim, length, row_nnz, scope="pattern"):
     return np.exp(np.minimum(log_expected_failures(dim, length, row_nnz, scope), 0.0))
 
 
-def required_dim(length, row_nnz, failure_prob=0.01, scope="pattern"):
+def required_dim(
+    length: ArrayLike, row_nnz: ArrayLike, failure_prob: ArrayLike = 0.01, scope: str = "pattern"
+) -> int | np.ndarray:
     """Return the least m with `failure_probability` at most eta (Theorem T9).
 
     With probability at least 1 - eta over Gaussian codes each support of at most k tokens has a
@@ -249,7 +282,7 @@ def required_dim(length, row_nnz, failure_prob=0.01, scope="pattern"):
     return doubling_search(log_failure, log_eta, _least_dim(length, row_nnz))
 
 
-def log_expected_failures_for_counts(dim, length, counts):
+def log_expected_failures_for_counts(dim: int, length: int, counts: ArrayLike) -> float:
     """Return log of the expected number of rows without a query, for rows of mixed support sizes.
 
     The sum of p(L, m, |S_i|) over the rows i of one pattern, in place of L p(L, m, k).
@@ -274,7 +307,9 @@ def log_expected_failures_for_counts(dim, length, counts):
     return float(log_sum(log_rows + _log_infeasible(dim, length, sizes)))
 
 
-def required_dim_for_counts(length, counts, failure_prob=0.01):
+def required_dim_for_counts(
+    length: ArrayLike, counts: ArrayLike, failure_prob: ArrayLike = 0.01
+) -> int:
     """Return the least m at which a pattern with these support sizes fails at most with eta.
 
     Parameters and errors as in `log_expected_failures_for_counts`; eta in (0, 1).

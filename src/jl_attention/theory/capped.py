@@ -25,6 +25,10 @@ whose logit scale is free: there theta g has to lie in the hull. T3 itself fails
 the n points is higher than theta |g|, with the probability of Student's law.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy import special
 
@@ -32,11 +36,22 @@ from ..errors import check_array
 from .absorption import NEGLIGIBLE, STEPS, TERMS, _log_internal_angle, _log_slope, _newton
 from .search import log_binomial, log_sum
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+__all__ = [
+    "NODES",
+    "log_no_query",
+    "no_query_probability",
+]
+
 NODES = 200
 """Nodes of the quadrature over a half line."""
 
 
-def no_query_probability(others, freedom, threshold):
+def no_query_probability(
+    others: ArrayLike, freedom: ArrayLike, threshold: ArrayLike
+) -> float | np.ndarray:
     """Return p(n, nu, theta): how likely Gaussian codes leave a row without a query.
 
     Parameters
@@ -71,7 +86,7 @@ def no_query_probability(others, freedom, threshold):
     return np.exp(log_no_query(others, freedom, threshold))
 
 
-def log_no_query(others, freedom, threshold):
+def log_no_query(others: ArrayLike, freedom: ArrayLike, threshold: ArrayLike) -> float | np.ndarray:
     """Return the logarithm of `no_query_probability`; it does not underflow."""
     others = check_array("others", others, at_least=0, integer=True)
     freedom = check_array("freedom", freedom, at_least=1, integer=True)

@@ -4,13 +4,26 @@ Given Gx, the inner product <Gx,Gy> of unit vectors with <x,y> = rho is normal w
 variance (1-rho^2) w/m, w = ||Gx||^2, and m w is chi-square with m degrees of freedom.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..errors import check_array
 from . import inner_products, tails
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
-def wrong_sign_tail(dim, correlation):
+__all__ = [
+    "orthogonal_log_bound",
+    "wrong_sign_bound",
+    "wrong_sign_tail",
+]
+
+
+def wrong_sign_tail(dim: ArrayLike, correlation: ArrayLike) -> float | np.ndarray:
     """Return P(<Gx,Gy> < 0) for unit vectors with <x,y> = rho > 0, exactly.
 
     A normal variable falls short by its mean, sqrt(m w) rho/sqrt(1-rho^2) standard deviations.
@@ -50,7 +63,7 @@ def wrong_sign_bound(dim, correlation):
     return (np.exp(dim / 2 * (np.log1p(-rho) + np.log1p(rho))) / 2)[()]
 
 
-def orthogonal_log_bound(dim, epsilon):
+def orthogonal_log_bound(dim: ArrayLike, epsilon: ArrayLike) -> float | np.ndarray:
     """Return log of exp(-m I0(eps))/2, at least P(<Gx,Gy> > eps) for orthogonal unit vectors.
 
     Half of the Chernoff bound: given Gx the error is N(0, w/m), whose tail is at most

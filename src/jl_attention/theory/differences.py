@@ -29,6 +29,10 @@ the leak sqrt(2) times the tolerance of the ratios: it has about L^2 events wher
 L, so twice the logarithm.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..errors import ParameterError, check_array, check_choice, check_real
@@ -36,6 +40,24 @@ from ..logits import check_precision, logit_tolerance, max_logit, row_norms, tar
 from ..targets import check_target, row_counts
 from . import inner_products, one_bit, orthogonal
 from .search import as_int, doubling_search, log_of
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+    from scipy import sparse
+
+__all__ = [
+    "CLASS_LAWS",
+    "LAWS",
+    "METHODS",
+    "class_log_failure",
+    "default_logit_scale",
+    "expected_failures_for_target",
+    "failure_probability",
+    "failure_probability_for_target",
+    "required_dim",
+    "required_dim_for_target",
+    "target_log_failure",
+]
 
 METHODS = ("row_projection", "svd_projection")
 """The methods whose logits are inner products of projected vectors."""
@@ -79,16 +101,16 @@ def default_logit_scale(ratio_error, leak):
 
 
 def required_dim(
-    length,
-    row_nnz,
-    method="row_projection",
-    max_ratio=1.0,
-    ratio_error=1.0,
-    leak=0.01,
-    failure_prob=0.01,
-    logit_scale=None,
-    law="chernoff",
-):
+    length: ArrayLike,
+    row_nnz: ArrayLike,
+    method: str = "row_projection",
+    max_ratio: ArrayLike = 1.0,
+    ratio_error: float = 1.0,
+    leak: float = 0.01,
+    failure_prob: ArrayLike = 0.01,
+    logit_scale: float | None = None,
+    law: str = "chernoff",
+) -> int | np.ndarray:
     """Return the least m for which T1 or T2, stated in differences, promises the precision.
 
     Parameters
@@ -136,16 +158,16 @@ def required_dim(
 
 
 def failure_probability(
-    dim,
-    length,
-    row_nnz,
-    method="row_projection",
-    max_ratio=1.0,
-    ratio_error=1.0,
-    leak=0.01,
-    logit_scale=None,
-    law="chernoff",
-):
+    dim: ArrayLike,
+    length: ArrayLike,
+    row_nnz: ArrayLike,
+    method: str = "row_projection",
+    max_ratio: ArrayLike = 1.0,
+    ratio_error: float = 1.0,
+    leak: float = 0.01,
+    logit_scale: float | None = None,
+    law: str = "chernoff",
+) -> float | np.ndarray:
     """Return the failure probability that T1 or T2, in differences, leaves at m = `dim`.
 
     `required_dim`, read the other way; parameters and errors as there.
@@ -164,15 +186,15 @@ def failure_probability(
 
 
 def required_dim_for_target(
-    target,
-    method="row_projection",
-    ratio_error=1.0,
-    leak=0.01,
+    target: ArrayLike | sparse.sparray,
+    method: str = "row_projection",
+    ratio_error: float = 1.0,
+    leak: float = 0.01,
     *,
-    failure_prob=0.01,
-    logit_scale=None,
-    law="chernoff",
-):
+    failure_prob: float = 0.01,
+    logit_scale: float | None = None,
+    law: str = "chernoff",
+) -> int:
     """Return the least m that T1 or T2, in differences, promises for this target.
 
     `required_dim` summed over the rows of the target with their own supports, norms and weights.
@@ -213,15 +235,15 @@ def required_dim_for_target(
 
 
 def failure_probability_for_target(
-    dim,
-    target,
-    method="row_projection",
-    ratio_error=1.0,
-    leak=0.01,
+    dim: ArrayLike,
+    target: ArrayLike | sparse.sparray,
+    method: str = "row_projection",
+    ratio_error: float = 1.0,
+    leak: float = 0.01,
     *,
-    logit_scale=None,
-    law="chernoff",
-):
+    logit_scale: float | None = None,
+    law: str = "chernoff",
+) -> float | np.ndarray:
     """Return the failure probability that T1 or T2, in differences, leaves for this target.
 
     `required_dim_for_target`, read the other way.
@@ -234,14 +256,14 @@ def failure_probability_for_target(
 
 
 def expected_failures_for_target(
-    dim,
-    target,
-    ratio_error=1.0,
-    leak=0.01,
+    dim: ArrayLike,
+    target: ArrayLike | sparse.sparray,
+    ratio_error: float = 1.0,
+    leak: float = 0.01,
     *,
-    logit_scale=None,
-    law="exact",
-):
+    logit_scale: float | None = None,
+    law: str = "exact",
+) -> float | np.ndarray:
     """Return the exact expected number of violations of (P1) and (P2) by T2's construction.
 
     Counted are pairs j < j' of a support whose ratio is off by more than eps1, and pairs (j, j0)

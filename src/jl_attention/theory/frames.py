@@ -23,6 +23,10 @@ R^(L-s+1), scaled. For unit codes h is the distance of the affine hull of s unif
 sphere from the origin.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy import special
 
@@ -30,6 +34,24 @@ from ..errors import ParameterError, check_array, check_choice, check_real
 from ..logits import check_precision, interpolation_scale, max_logit, off_support_tolerance
 from .search import doubling_search, log_of, log_sum
 from .tails import student_log_tail
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+__all__ = [
+    "CODES",
+    "FARTHEST",
+    "INTERPOLATED",
+    "NEGLIGIBLE",
+    "NODES",
+    "failure_probability",
+    "level",
+    "log_expected_leaks",
+    "log_expected_leaks_for_rows",
+    "off_support_log_tail",
+    "off_support_tail",
+    "required_dim",
+]
 
 CODES = ("gaussian", "tight", "unit")
 
@@ -46,7 +68,9 @@ FARTHEST = 400.0
 """Peaks are looked for in [-FARTHEST, FARTHEST], on the logistic scale."""
 
 
-def off_support_tail(dim, length, row_nnz, theta, codes="gaussian"):
+def off_support_tail(
+    dim: ArrayLike, length: ArrayLike, row_nnz: ArrayLike, theta: ArrayLike, codes: str = "gaussian"
+) -> float | np.ndarray:
     """Return the probability that the logit at one token off the support exceeds theta ||b||.
 
     Parameters
@@ -87,7 +111,9 @@ def off_support_tail(dim, length, row_nnz, theta, codes="gaussian"):
     return np.exp(off_support_log_tail(dim, length, row_nnz, theta, codes))
 
 
-def off_support_log_tail(dim, length, row_nnz, theta, codes="gaussian"):
+def off_support_log_tail(
+    dim: ArrayLike, length: ArrayLike, row_nnz: ArrayLike, theta: ArrayLike, codes: str = "gaussian"
+) -> float | np.ndarray:
     """Return the logarithm of `off_support_tail`; it does not underflow.
 
     Parameters, errors and notes as there. -inf where such a rise is impossible: tight codes with
@@ -109,7 +135,12 @@ def off_support_log_tail(dim, length, row_nnz, theta, codes="gaussian"):
     return log_tail[()]
 
 
-def level(row_nnz, max_ratio=1.0, leak=0.01, logit_scale=None):
+def level(
+    row_nnz: ArrayLike,
+    max_ratio: ArrayLike = 1.0,
+    leak: float = 0.01,
+    logit_scale: float | None = None,
+) -> float | np.ndarray:
     """Return theta = (tau - log(1/eps2))/(sqrt(k) beta), the least rise that makes a row leak.
 
     Parameters
@@ -155,7 +186,9 @@ def level(row_nnz, max_ratio=1.0, leak=0.01, logit_scale=None):
     return (rise / (np.sqrt(row_nnz) * max_logit(tau, max_ratio)))[()]
 
 
-def log_expected_leaks(dim, length, row_nnz, theta, codes="gaussian"):
+def log_expected_leaks(
+    dim: ArrayLike, length: ArrayLike, row_nnz: ArrayLike, theta: ArrayLike, codes: str = "gaussian"
+) -> float | np.ndarray:
     """Return log of the expected number of entries that leak, L (L-1) times the worst tail.
 
     For patterns independent of the codes, with at most k tokens in a row: a smaller support has a
@@ -188,7 +221,14 @@ def log_expected_leaks(dim, length, row_nnz, theta, codes="gaussian"):
     return log_of(length * (length - 1.0)) + tail
 
 
-def log_expected_leaks_for_rows(dim, length, counts, theta, codes="gaussian", weights=None):
+def log_expected_leaks_for_rows(
+    dim: int,
+    length: int,
+    counts: ArrayLike,
+    theta: ArrayLike,
+    codes: str = "gaussian",
+    weights: ArrayLike | None = None,
+) -> float:
     """Return log of the expected number of entries that leak, for the rows of one pattern.
 
     The sum of (L - |S_i|) times the tail over the rows i.
@@ -244,8 +284,14 @@ def _log_tails(dim, length, row_nnz, theta, codes):
 
 
 def failure_probability(
-    dim, length, row_nnz, max_ratio=1.0, leak=0.01, logit_scale=None, codes="tight"
-):
+    dim: ArrayLike,
+    length: ArrayLike,
+    row_nnz: ArrayLike,
+    max_ratio: ArrayLike = 1.0,
+    leak: float = 0.01,
+    logit_scale: float | None = None,
+    codes: str = "tight",
+) -> float | np.ndarray:
     """Return the failure probability that T3 leaves at query dimension m with these codes.
 
     Parameters and errors as in `required_dim`.
@@ -267,14 +313,14 @@ def failure_probability(
 
 
 def required_dim(
-    length,
-    row_nnz,
-    max_ratio=1.0,
-    leak=0.01,
-    failure_prob=0.01,
-    logit_scale=None,
-    codes="tight",
-):
+    length: ArrayLike,
+    row_nnz: ArrayLike,
+    max_ratio: ArrayLike = 1.0,
+    leak: float = 0.01,
+    failure_prob: ArrayLike = 0.01,
+    logit_scale: float | None = None,
+    codes: str = "tight",
+) -> int | np.ndarray:
     """Return the least m for which T3 promises the leak, with these codes.
 
     Parameters

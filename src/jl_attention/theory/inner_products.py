@@ -8,6 +8,10 @@ rho, `orthogonal_exponent` for rho = 0, `correlated_exponent` for one rho and on
 Everything broadcasts over arrays. Exponents are per dimension: a tail is exp(-m * exponent).
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy import special
 
@@ -22,6 +26,9 @@ from .tails import (
     _lower_width,
     polarisation_exponent,
 )
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 __all__ = [
     "correlated_exponent",
@@ -38,7 +45,7 @@ LARGEST_CORRELATION = 1 - 1e-8
 """Correlations between this and 1 are refused: the quadrature would need millions of nodes."""
 
 
-def inner_product_exponent(epsilon):
+def inner_product_exponent(epsilon: ArrayLike) -> float | np.ndarray:
     """Return (eps - log(1+eps))/2, the exponent of L2(a').
 
     P(|<Gx,Gy> - <x,y>| > eps ||x|| ||y||) <= 2 exp(-m (eps - log(1+eps))/2) for every eps > 0 and
@@ -62,7 +69,7 @@ def inner_product_exponent(epsilon):
     return (_excess(check_array("epsilon", epsilon, above=0)) / 2)[()]
 
 
-def orthogonal_exponent(epsilon):
+def orthogonal_exponent(epsilon: ArrayLike) -> float | np.ndarray:
     """Return I0(eps) = (sqrt(1+4 eps^2) - 1 - log((1+sqrt(1+4 eps^2))/2))/2, for <x,y> = 0.
 
     P(<Gx,Gy> > eps ||x|| ||y||) <= exp(-m I0(eps)) for every eps > 0, and the same for the lower
@@ -93,7 +100,9 @@ def orthogonal_exponent(epsilon):
     return (z - np.log1p(z) / 2)[()]
 
 
-def correlated_exponent(epsilon, correlation, side="upper"):
+def correlated_exponent(
+    epsilon: ArrayLike, correlation: ArrayLike, side: str = "upper"
+) -> float | np.ndarray:
     """Return the best Chernoff exponent for unit vectors with <x,y> = rho.
 
     P(<Gx,Gy> - rho > eps) <= exp(-m I) for the upper side, P(<Gx,Gy> - rho < -eps) <= exp(-m I)
@@ -142,7 +151,9 @@ def _saddle(eps, rho):
         return np.where(linear >= 0, 2 * eps / (linear + root), (root - linear) / (2 * t * q))
 
 
-def inner_product_tail(dim, epsilon, correlation, side="two-sided"):
+def inner_product_tail(
+    dim: ArrayLike, epsilon: ArrayLike, correlation: ArrayLike, side: str = "two-sided"
+) -> float | np.ndarray:
     """Return the exact P(|<Gx,Gy> - rho| > eps) for unit x, y with <x,y> = rho.
 
     m <Gx,Gy> is (1+rho)/2 chi2_m - (1-rho)/2 chi2'_m with independent chi-squares; its variance
@@ -178,7 +189,9 @@ def inner_product_tail(dim, epsilon, correlation, side="two-sided"):
     return np.exp(inner_product_log_tail(dim, epsilon, correlation, side))
 
 
-def inner_product_log_tail(dim, epsilon, correlation, side="two-sided"):
+def inner_product_log_tail(
+    dim: ArrayLike, epsilon: ArrayLike, correlation: ArrayLike, side: str = "two-sided"
+) -> float | np.ndarray:
     """Return the logarithm of `inner_product_tail`; it does not underflow."""
     check_choice("side", side, SIDES)
     dim = _check_dim(dim)

@@ -1,5 +1,9 @@
 """L1: the dimension in which a Gaussian projection keeps all distances (Johnson-Lindenstrauss)."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..errors import check_array, check_choice
@@ -7,10 +11,20 @@ from .inner_products import polarisation_exponent
 from .search import as_int, least_dim
 from .tails import chi_square_log_failure
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+__all__ = [
+    "JL_BOUNDS",
+    "jl_dim",
+]
+
 JL_BOUNDS = ("exact", "chernoff", "dasgupta_gupta")
 
 
-def jl_dim(n_points, distortion, failure_prob=0.05, bound="exact"):
+def jl_dim(
+    n_points: ArrayLike, distortion: ArrayLike, failure_prob: ArrayLike = 0.05, bound: str = "exact"
+) -> int | np.ndarray:
     """Return the least m for which a Gaussian projection keeps the distances of N points (L1).
 
     With probability at least 1 - eta, every pair has

@@ -11,6 +11,10 @@ between the logits on the support and off it, Delta = log(1/eps2).
 - `fixed_keys_dim`: the dimension that one set of keys for every support needs at a given R/Delta.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy import special
 from scipy.sparse.linalg import LinearOperator, svds
@@ -19,13 +23,29 @@ from ..errors import ParameterError, check_array, check_choice
 from ..targets import check_target
 from .search import as_int, log_binomial
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+    from scipy import sparse
+
+__all__ = [
+    "CODES",
+    "EXCESS",
+    "fixed_keys_dim",
+    "gordon_margin",
+    "predicted_scale_ratio",
+    "simplex_scale_ratio",
+    "spectral_scale_ratio",
+]
+
 CODES = ("gaussian", "unit")
 
 EXCESS = np.geomspace(1e-3, 1e3, 61)
 """Values of e tried in `fixed_keys_dim`; every one gives a bound."""
 
 
-def gordon_margin(dim, length, row_nnz, codes="gaussian"):
+def gordon_margin(
+    dim: ArrayLike, length: ArrayLike, row_nnz: ArrayLike, codes: str = "gaussian"
+) -> float | np.ndarray:
     """Return kappa*, the predicted margin of a row of k equal weights per unit length of query.
 
     Parameters
@@ -71,7 +91,9 @@ def gordon_margin(dim, length, row_nnz, codes="gaussian"):
     return _gordon_margin(dim, length, row_nnz, codes)[()]
 
 
-def predicted_scale_ratio(dim, length, row_nnz, codes="gaussian"):
+def predicted_scale_ratio(
+    dim: ArrayLike, length: ArrayLike, row_nnz: ArrayLike, codes: str = "gaussian"
+) -> float | np.ndarray:
     """Return sqrt(m)/kappa*, the predicted R/Delta of the typical max-margin query.
 
     Parameters and errors as in `gordon_margin`. For uniform weights; keys count as sqrt(m) long.
@@ -91,7 +113,7 @@ def predicted_scale_ratio(dim, length, row_nnz, codes="gaussian"):
         return (np.sqrt(dim) / np.maximum(margin, 0.0))[()]
 
 
-def simplex_scale_ratio(length, row_nnz):
+def simplex_scale_ratio(length: ArrayLike, row_nnz: ArrayLike) -> float | np.ndarray:
     """Return sqrt(k (L-1)(L-k))/L, the least R/Delta of keys that serve every support of k tokens.
 
     In every dimension; about sqrt(k). The vertices of a regular simplex reach it.
@@ -129,7 +151,7 @@ def simplex_scale_ratio(length, row_nnz):
     return (np.sqrt(row_nnz * (length - 1) * (length - row_nnz)) / length)[()]
 
 
-def spectral_scale_ratio(target):
+def spectral_scale_ratio(target: ArrayLike | sparse.sparray) -> float:
     """Return (1 - k/L)/||A - J/L||_2, a lower bound on R/Delta for one pattern, in every dimension.
 
     Parameters
@@ -185,7 +207,9 @@ def spectral_scale_ratio(target):
     return float(share / norm) if share > 0 else 0.0
 
 
-def fixed_keys_dim(length, row_nnz, scale_ratio):
+def fixed_keys_dim(
+    length: ArrayLike, row_nnz: ArrayLike, scale_ratio: ArrayLike
+) -> int | np.ndarray:
     """Return the least m of one set of keys that serves every support of k tokens, R/Delta given.
 
     Parameters

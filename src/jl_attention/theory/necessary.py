@@ -1,23 +1,35 @@
 """T5, T6, T7: dimensions below which no input can do."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy import special
 
 from ..errors import ParameterError, check_array, check_choice
 from .search import as_int, least_dim, log_binomial
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+__all__ = [
+    "NECESSARY_BOUNDS",
+    "necessary_dim",
+]
+
 NECESSARY_BOUNDS = ("radon", "warren", "packing", "bits")
 
 
 def necessary_dim(
-    length,
-    row_nnz,
-    bound="radon",
+    length: ArrayLike,
+    row_nnz: ArrayLike,
+    bound: str = "radon",
     *,
-    scale_ratio=None,
-    fixed_keys=False,
-    bits=16,
-):
+    scale_ratio: ArrayLike | None = None,
+    fixed_keys: bool = False,
+    bits: ArrayLike = 16,
+) -> int | np.ndarray:
     """Return a dimension below which no input X can do: the lower bounds T5, T6 and T7.
 
     Each is for every target whose rows have at most ("packing" and "bits": exactly; "warren":

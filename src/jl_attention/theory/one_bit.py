@@ -24,17 +24,29 @@ log(1 - h + 3h^2/2), and at h = eps/2 f <= -eps^2/4 + eps^3/6: the derivative of
 log(1 - h + 3h^2/2) + h - h^2 - 4h^3/3 is -h^2 (1/2 - h + 6h^2)/(1 - h + 3h^2/2) < 0.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..errors import check_array
 from .inner_products import inner_product_exponent
 from .tails import polarisation_exponent
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+__all__ = [
+    "LEAST_DENSITY",
+    "inner_product_log_tail",
+]
+
 LEAST_DENSITY = 1 / 3
 """The least share p of nonzeros for which the tails are proved; for p < 1/3, E q^4 can exceed 3."""
 
 
-def inner_product_log_tail(dim, epsilon):
+def inner_product_log_tail(dim: ArrayLike, epsilon: ArrayLike) -> float | np.ndarray:
     """Return the log of a bound on P(<Rx,Ry> - <x,y> > eps), for unit x, y and signs R.
 
     exp(-m (eps - log(1+eps))/2) + exp(-m (eps^2/4 - eps^3/6)), the two lengths of the polarisation

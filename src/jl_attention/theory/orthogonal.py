@@ -18,7 +18,10 @@ The exact tails of G are not bounds for P, and need not be: P has its own law,
 variances, not equal tails.
 """
 
+from __future__ import annotations
+
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import special
@@ -27,6 +30,21 @@ from ..errors import ParameterError, check_array, check_choice
 from . import tails
 from .inner_products import SIDES
 from .tails import NEGLIGIBLE
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+__all__ = [
+    "GRID",
+    "PANELS",
+    "ROUNDING",
+    "TINY",
+    "dim_with_rotation",
+    "inner_product_log_tail",
+    "inner_product_tail",
+    "inner_product_variance",
+    "matching_dim",
+]
 
 GRID = 513
 """Points on which the peak of an integrand is looked for."""
@@ -41,7 +59,9 @@ PANELS = 8
 """Gauss-Legendre panels on each smooth piece of an integrand."""
 
 
-def inner_product_variance(dim_out, dim_in, correlation):
+def inner_product_variance(
+    dim_out: ArrayLike, dim_in: ArrayLike, correlation: ArrayLike
+) -> float | np.ndarray:
     """Return Var <Px,Py> for unit vectors with <x,y> = rho.
 
     It is (n-m)/(m(n+2)) (2 rho^2 + (1-rho^2) n/(n-1)), below the Gaussian (1+rho^2)/m.
@@ -78,7 +98,13 @@ def inner_product_variance(dim_out, dim_in, correlation):
     return ((n - m) / (m * (n + 2)) * (2 * rho**2 + (1 - rho**2) * n / (n - 1)))[()]
 
 
-def inner_product_tail(dim_out, dim_in, epsilon, correlation, side="two-sided"):
+def inner_product_tail(
+    dim_out: ArrayLike,
+    dim_in: ArrayLike,
+    epsilon: ArrayLike,
+    correlation: ArrayLike,
+    side: str = "two-sided",
+) -> float | np.ndarray:
     """Return the exact P(|<Px,Py> - rho| > eps) for unit x, y with <x,y> = rho.
 
     Parameters
@@ -126,7 +152,13 @@ def inner_product_tail(dim_out, dim_in, epsilon, correlation, side="two-sided"):
     return np.exp(inner_product_log_tail(dim_out, dim_in, epsilon, correlation, side))
 
 
-def inner_product_log_tail(dim_out, dim_in, epsilon, correlation, side="two-sided"):
+def inner_product_log_tail(
+    dim_out: ArrayLike,
+    dim_in: ArrayLike,
+    epsilon: ArrayLike,
+    correlation: ArrayLike,
+    side: str = "two-sided",
+) -> float | np.ndarray:
     """Return the logarithm of `inner_product_tail`; it does not underflow."""
     check_choice("side", side, SIDES)
     m, n = _check_dims(dim_out, dim_in, 3)
@@ -197,7 +229,7 @@ def _log_cap(dim, height):
         return np.where(height < 0, np.log1p(-np.exp(log_tail)), log_tail)
 
 
-def dim_with_rotation(gaussian_dim, length):
+def dim_with_rotation(gaussian_dim: ArrayLike, length: ArrayLike) -> int | np.ndarray:
     """Return min(m, L): what an orthogonal projection needs where a Gaussian one is promised m.
 
     Every Chernoff bound holds for P too where m <= L, and at m = L an orthogonal matrix keeps all
@@ -228,7 +260,7 @@ def dim_with_rotation(gaussian_dim, length):
     return least if least.ndim else least.item()
 
 
-def matching_dim(gaussian_dim, length):
+def matching_dim(gaussian_dim: ArrayLike, length: ArrayLike) -> float | np.ndarray:
     """Return m_G L/(m_G + L), where an orthogonal map errs like a Gaussian one at m_G.
 
     A prediction, not a bound: for large L the two variances are then equal, whatever the

@@ -5,6 +5,17 @@ from scipy import special
 
 from ..errors import ParameterError
 
+__all__ = [
+    "LARGEST_DIM",
+    "as_int",
+    "ceil_dim",
+    "doubling_search",
+    "least_dim",
+    "log_binomial",
+    "log_of",
+    "log_sum",
+]
+
 LARGEST_DIM = 2**62
 """Dimensions beyond this are refused: they no longer fit an integer of 64 bits."""
 

@@ -8,12 +8,31 @@
 Everything broadcasts over arrays.
 """
 
+from __future__ import annotations
+
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import special
 
 from ..errors import check_array, check_choice
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+__all__ = [
+    "BETA_UNDERFLOW",
+    "NEGLIGIBLE",
+    "cap_bound",
+    "cap_tail",
+    "chi_square_failure",
+    "chi_square_log_failure",
+    "polarisation_exponent",
+    "student_bound",
+    "student_log_tail",
+    "student_tail",
+]
 
 NEGLIGIBLE = 50.0
 """Quadrature stops where the integrand has fallen by the factor exp(-NEGLIGIBLE)."""
@@ -25,7 +44,9 @@ BETA_UNDERFLOW = 500.0
 # --- Distances -------------------------------------------------------------------------------
 
 
-def chi_square_failure(dim, distortion, bound="exact"):
+def chi_square_failure(
+    dim: ArrayLike, distortion: ArrayLike, bound: str = "exact"
+) -> float | np.ndarray:
     """Return P(|chi2_m/m - 1| > eps), or an upper bound on it.
 
     This is the probability that one squared distance changes by more than the factor 1 +- eps
@@ -62,7 +83,7 @@ def chi_square_failure(dim, distortion, bound="exact"):
     return np.exp(chi_square_log_failure(dim, distortion, bound))
 
 
-def polarisation_exponent(epsilon):
+def polarisation_exponent(epsilon: ArrayLike) -> float | np.ndarray:
     """Return eps^2/4 - eps^3/6, the exponent of L2(a).
 
     P(|<Gx,Gy> - <x,y>| > eps ||x|| ||y||) <= 4 exp(-m (eps^2/4 - eps^3/6)), 0 < eps < 1, by
@@ -86,7 +107,9 @@ def polarisation_exponent(epsilon):
     return (eps**2 * (1 / 4 - eps / 6))[()]
 
 
-def chi_square_log_failure(dim, distortion, bound="exact"):
+def chi_square_log_failure(
+    dim: ArrayLike, distortion: ArrayLike, bound: str = "exact"
+) -> float | np.ndarray:
     """Return the logarithm of `chi_square_failure`; it does not underflow.
 
     The exact law is integrated on the logarithmic scale; its relative accuracy is about 1e-12,
@@ -152,7 +175,7 @@ def _lower_width(a):
 # --- Student and cap lemmas ------------------------------------------------------------------
 
 
-def student_tail(nu, theta):
+def student_tail(nu: ArrayLike, theta: ArrayLike) -> float | np.ndarray:
     """Return the exact P(t_nu >= sqrt(nu) theta), Student's t with nu degrees of freedom.
 
     Parameters
@@ -174,7 +197,7 @@ def student_tail(nu, theta):
     return np.exp(student_log_tail(nu, theta))
 
 
-def student_log_tail(nu, theta):
+def student_log_tail(nu: ArrayLike, theta: ArrayLike) -> float | np.ndarray:
     """Return the logarithm of `student_tail`, accurate however small the tail is.
 
     For theta >= 0 the tail is I_x(nu/2, 1/2)/2, a regularised incomplete beta function at
@@ -194,7 +217,7 @@ def student_log_tail(nu, theta):
         return np.where(theta < 0, np.log1p(-np.exp(log_tail)), log_tail)[()]
 
 
-def student_bound(nu, theta):
+def student_bound(nu: ArrayLike, theta: ArrayLike) -> float | np.ndarray:
     """Return (1 + theta^2)^(-nu/2)/2, at least P(t_nu >= sqrt(nu) theta) for theta >= 0.
 
     t_nu/sqrt(nu) = N/chi_nu with independent N and chi_nu; P(N > x) <= exp(-x^2/2)/2, and
@@ -221,7 +244,7 @@ def student_bound(nu, theta):
     return (np.exp(-nu * np.log(np.hypot(1, theta))) / 2)[()]
 
 
-def cap_tail(dim, height):
+def cap_tail(dim: ArrayLike, height: ArrayLike) -> float | np.ndarray:
     """Return the exact P(u_1 >= s) for u uniform on the unit sphere of R^m.
 
     u_1/sqrt(1-u_1^2) is t_nu/sqrt(nu) with nu = m - 1.
@@ -246,7 +269,7 @@ def cap_tail(dim, height):
     return np.exp(_half_beta_log((dim - 1) / 2, _cap_rate(height)))[()]
 
 
-def cap_bound(dim, height):
+def cap_bound(dim: ArrayLike, height: ArrayLike) -> float | np.ndarray:
     """Return (1-s^2)^((m-1)/2)/2, at least `cap_tail`: the Student lemma with nu = m - 1.
 
     Parameters and errors as in `cap_tail`.

@@ -16,17 +16,36 @@ Both are attained, given c and s. Once x >= eps1 the ratio error costs nothing: 
 on S. At s = 1 it is (sqrt(c) - 1)/(sqrt(c) + 1), the price of wrong ratios alone.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..errors import ParameterError, check_array, check_int, check_real
 from ..interop.mapped import blocks_of
 from ..targets import check_target, opened_or_checked, row_counts
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+    from scipy import sparse
+
+    from ..interop.mapped import MappedTarget
+
+__all__ = [
+    "LARGEST_LEAK",
+    "joint_bound",
+    "leak_for_target",
+    "leak_for_total_variation",
+    "output_error_bound",
+    "total_variation_bound",
+]
+
 LARGEST_LEAK = float(np.nextafter(1.0, 0.0))
 """A leak asked for lies below 1."""
 
 
-def joint_bound(ratio_error, off_mass):
+def joint_bound(ratio_error: ArrayLike, off_mass: ArrayLike) -> float | np.ndarray:
     """Return the largest total variation that (P1) with eps1 and an off-support mass leave.
 
     Parameters
@@ -62,7 +81,9 @@ def joint_bound(ratio_error, off_mass):
     return np.where(x < c - 1, both, x * s)[()]
 
 
-def total_variation_bound(target, ratio_error, leak):
+def total_variation_bound(
+    target: ArrayLike | sparse.sparray, ratio_error: float, leak: float
+) -> np.ndarray:
     """Return a bound on the total variation of each row, from (eps1, eps2) alone (T8).
 
     `joint_bound` at x = (L - |S_i|) eps2 min((1 + eps1) min_{S_i} A_ij, 1/|S_i|).
@@ -96,7 +117,9 @@ def total_variation_bound(target, ratio_error, leak):
     return joint_bound(ratio_error, leak * _mass_per_leak(target, ratio_error))
 
 
-def leak_for_total_variation(length, row_nnz, total_variation, ratio_error=0.0):
+def leak_for_total_variation(
+    length: int, row_nnz: int, total_variation: float, ratio_error: float = 0.0
+) -> float:
     """Return the largest eps2 for which T8 keeps the total variation of a row within t.
 
     `joint_bound` solved for x, which is at most (L - k) eps2/k for a row of at least k nonzeros.
@@ -134,7 +157,11 @@ def leak_for_total_variation(length, row_nnz, total_variation, ratio_error=0.0):
     return float(min(row_nnz * x / (length - row_nnz), LARGEST_LEAK))
 
 
-def leak_for_target(target, total_variation, ratio_error=0.0):
+def leak_for_target(
+    target: ArrayLike | sparse.sparray | MappedTarget,
+    total_variation: float,
+    ratio_error: float = 0.0,
+) -> float:
     """Return the largest eps2 for which T8 keeps every row of this target within t.
 
     `leak_for_total_variation` with each row's own support and smallest weight; never smaller.
@@ -159,7 +186,7 @@ def leak_for_target(target, total_variation, ratio_error=0.0):
     return float(min(x / largest, LARGEST_LEAK)) if largest > 0 else LARGEST_LEAK
 
 
-def output_error_bound(total_variation, values):
+def output_error_bound(total_variation: ArrayLike, values: ArrayLike) -> np.ndarray:
     """Return TV (max_j V_jp - min_j V_jp), a bound on |(M V - A V)_ip| (T8).
 
     Two distributions that differ by TV move a mean by at most TV times the range. A constant added

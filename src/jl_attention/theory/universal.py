@@ -1,5 +1,9 @@
 """T4: the dimension at which random codes serve every sparse target at once."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..errors import ParameterError, check_array, check_choice, check_real
@@ -8,20 +12,28 @@ from .frames import off_support_log_tail
 from .search import as_int, ceil_dim, least_dim, log_binomial, log_of, log_sum
 from .tails import cap_tail
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+__all__ = [
+    "BOUNDS",
+    "universal_dim",
+]
+
 BOUNDS = ("sharp", "closed_form")
 
 
 def universal_dim(
-    length,
-    row_nnz,
-    max_ratio=1.0,
-    leak=0.01,
-    failure_prob=0.01,
-    logit_scale=None,
-    bound="sharp",
-    route="supports",
-    codes="gaussian",
-):
+    length: ArrayLike,
+    row_nnz: ArrayLike,
+    max_ratio: ArrayLike = 1.0,
+    leak: float = 0.01,
+    failure_prob: ArrayLike = 0.01,
+    logit_scale: float | None = None,
+    bound: str = "sharp",
+    route: str = "supports",
+    codes: str = "gaussian",
+) -> int | np.ndarray:
     """Return the least m at which random codes serve every sparse target at once (T4).
 
     With probability at least 1 - eta the interpolating queries meet (P2) with eps2, with exact

@@ -10,6 +10,12 @@ import numpy as np
 
 from ..errors import check_choice, require
 
+__all__ = [
+    "installed",
+    "onnx_runtime",
+    "torch_sdpa",
+]
+
 _OPSET, _IR_VERSION = 23, 11
 _TORCH_BACKENDS = ("MATH", "FLASH_ATTENTION")  # the others have no CPU version
 

@@ -18,6 +18,21 @@ import numpy as np
 
 from ..attention import row_blocks
 
+__all__ = [
+    "BLOCK_BYTES",
+    "Certificate",
+    "RowReport",
+    "causal_blocks",
+    "joined",
+    "longest",
+    "measure_head",
+    "measure_rows",
+    "rounding_allowance",
+    "summarise",
+    "support_logits",
+    "visible_logits",
+]
+
 BLOCK_BYTES = 2**26
 """Memory for one block of rows of Lambda."""
 

@@ -17,6 +17,12 @@ from .patterns import PATTERNS
 from .scoring import MAX_ROWS, score
 from .selectors import SELECTORS
 
+__all__ = [
+    "add_commands",
+    "make_file",
+    "score_file",
+]
+
 
 def add_commands(commands, shared):
     """Add both commands.

@@ -12,6 +12,14 @@ import numpy as np
 
 from ..errors import ParameterError, check_choice, check_int
 
+__all__ = [
+    "EDGES",
+    "ROWS",
+    "TOLERANCE",
+    "EdgeCase",
+    "edge_case",
+]
+
 TOLERANCE = {"float64": 1e-12, "float32": 1e-4, "float16": 4e-3, "bfloat16": 4e-2}
 """Largest error of an output that is rounding, for weights and values of at most 1."""
 

@@ -8,6 +8,12 @@ import numpy as np
 
 from ..errors import ParameterError, check_choice
 
+__all__ = [
+    "FORMATS",
+    "exact_formats",
+    "to_format",
+]
+
 FORMATS = ("float32", "float16", "bfloat16")
 """Number formats of a workload, the finest first."""
 

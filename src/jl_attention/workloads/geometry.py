@@ -18,6 +18,18 @@ from scipy import linalg, signal
 from ..codes import GaussianCodes, stream_key
 from ..errors import ParameterError, check_choice, check_int, check_real
 
+__all__ = [
+    "GEOMETRIES",
+    "RANK_TOLERANCE",
+    "anisotropic",
+    "clustered",
+    "keys_of",
+    "outlier",
+    "random",
+    "smooth",
+    "whitening",
+]
+
 RANK_TOLERANCE = 1e-10
 """Directions in which the keys vary less than this share of the most are not used."""
 

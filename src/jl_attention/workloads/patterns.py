@@ -13,6 +13,22 @@ from scipy import sparse
 from ..errors import ParameterError, TargetError, check_choice, check_int, check_real
 from ..targets import check_target
 
+__all__ = [
+    "PATTERNS",
+    "Pattern",
+    "block_retrieval",
+    "causal_part",
+    "chains",
+    "drifting_window",
+    "given",
+    "heavy_hitters",
+    "induction",
+    "mid_prompt",
+    "needles",
+    "pattern_of",
+    "vertical_slash",
+]
+
 
 @dataclass(frozen=True, eq=False)
 class Pattern:

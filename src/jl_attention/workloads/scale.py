@@ -19,6 +19,11 @@ import numpy as np
 from ..errors import ConstructionError, check_real
 from ..targets import check_target
 
+__all__ = [
+    "expected_background",
+    "logit_scale_for",
+]
+
 _GRID = 400
 
 

@@ -9,6 +9,14 @@ from ..attention import row_blocks
 from ..errors import ParameterError, check_int
 from .selectors import Selection
 
+__all__ = [
+    "MAX_ROWS",
+    "Score",
+    "as_selection",
+    "score",
+    "scores",
+]
+
 MAX_ROWS = 1024
 """Rows of a head that are scored unless asked otherwise, evenly spaced among those that ask."""
 

@@ -15,6 +15,21 @@ from scipy.special import softmax
 
 from ..errors import ParameterError, check_int
 
+__all__ = [
+    "SELECTORS",
+    "Selection",
+    "block_sparse",
+    "exact_top_k",
+    "flex_prefill",
+    "h2o",
+    "per_head",
+    "quest",
+    "snapkv",
+    "streaming_llm",
+    "tova",
+    "vertical_slash",
+]
+
 
 class Selection:
     """Which keys each row of one head keeps.

@@ -15,6 +15,13 @@ from ..interop.containers import errors_named, read_arrays, write_arrays
 from .certificate import Certificate
 from .patterns import Pattern, given
 
+__all__ = [
+    "FORMAT",
+    "MAX_BYTES",
+    "load",
+    "save",
+]
+
 FORMAT = "jl-attention workload 1"
 """What a saved workload calls itself."""
 
