@@ -27,8 +27,11 @@ FACTS = {
         "1000": "queries of a data set",
         "1035": "the pairs of 46",
     },
-    "explorer": {"1.5": "a factor of the page's own script"},
-    "index": {"3.11": "the oldest Python", "4.0": "the version of a licence"},
+    "index": {
+        "32": "tokens of the instrument",
+        "3.11": "the oldest Python",
+        "4.0": "the version of a licence",
+    },
 }
 """Numbers of a page that its cells need not know, and what they are."""
 

@@ -17,6 +17,7 @@ TYPED = [
         *("logits", "max_margin", "moment_curve", "patterns", "precision", "search", "streaming"),
         *("targets", "codes.base", "codes.coherence", "methods", "methods.least_norm"),
         *("interop.atomic", "interop.files", "interop.formats", "interop.mapped"),
+        *("retrieval.critical", "retrieval.formats", "retrieval.given", "retrieval.learned"),
         *("interop.onnx", "interop.torch", "theory.absorption", "theory.inner_products"),
         *("theory.capped", "theory.frames", "theory.johnson_lindenstrauss"),
         *("theory.margin_bounds", "theory.necessary", "theory.one_bit", "theory.orthogonal"),

@@ -354,3 +354,7 @@ def test_published_values_are_the_paper_s():
     assert [PUBLISHED[d] for d in (4, 8, 16, 24, 32, 45)] == [10, 28, 79, 170, 296, 626]
     assert published_fit(512) == pytest.approx(500_000, rel=0.05)
     assert published_fit(1024) == pytest.approx(4e6, rel=0.02)
+
+
+def test_a_critical_n_is_an_integer_where_one_is_wanted():
+    assert int(retrieval.critical_n(2, 1, dtype="float16")) == 100

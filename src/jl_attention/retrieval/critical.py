@@ -11,7 +11,7 @@ from .given import Certificate, CriticalN, bisect, every_set
 from .learned import learned_documents
 
 __all__ = [
-    "HALF",
+    "FORMATS",
     "MAX_SETS",
     "METHODS",
     "critical_n",
@@ -27,7 +27,15 @@ HALF = math.log(2)
 """Sets lost on average, when about half of all draws lose none."""
 
 
-def critical_n(dim, top_k=2, method="moment_curve", dtype="float64", seed=0, *, max_sets=MAX_SETS):
+def critical_n(
+    dim: int,
+    top_k: int = 2,
+    method: str = "moment_curve",
+    dtype: str = "float64",
+    seed: int = 0,
+    *,
+    max_sets: int = MAX_SETS,
+) -> CriticalN:
     """Return how many documents a construction holds in d dimensions, with a certificate.
 
     Parameters
@@ -111,7 +119,7 @@ def _learned_n(dim, top_k, dtype, seed, max_sets):
     return best
 
 
-def predicted_n(dim, top_k=2, expected=HALF):
+def predicted_n(dim: int, top_k: int = 2, expected: float = HALF) -> int:
     """Return the largest n at which Gaussian documents lose that many sets on average (T9's law).
 
     With log 2 on average, about half of all draws lose none. Lost are sets without a query of equal

@@ -1,6 +1,7 @@
 """What a number format stores, and when a score in it is certain."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..errors import check_array, check_choice
 
@@ -27,7 +28,7 @@ LEVELS = 127
 """The largest int8 in use; it stands for 1."""
 
 
-def stored(vectors, dtype):
+def stored(vectors: ArrayLike, dtype: str) -> np.ndarray:
     """Return vectors as a number format holds them.
 
     Parameters
@@ -59,7 +60,9 @@ def stored(vectors, dtype):
     return vectors.astype(dtype).astype(np.float64)
 
 
-def is_returned(queries, documents, sets, dtype):
+def is_returned(
+    queries: np.ndarray, documents: np.ndarray, sets: np.ndarray, dtype: str
+) -> tuple[np.ndarray, np.ndarray]:
     """Return which queries are certain to return their set, and the R/Delta of each.
 
     Parameters
@@ -88,6 +91,6 @@ def is_returned(queries, documents, sets, dtype):
         return gap > 2 * off * size, np.where(gap > 0, size / gap, np.inf)
 
 
-def gamma(terms, roundoff):
+def gamma(terms: int, roundoff: float) -> float:
     """Return gamma_n = n u/(1 - n u), what n operations lose at most, relatively."""
     return terms * roundoff / (1 - terms * roundoff)

@@ -1,9 +1,11 @@
 """Which sets of given documents are returned."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain, combinations, islice
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import sparse
 
 from ..certificates import prove_infeasible
@@ -12,7 +14,6 @@ from ..methods.margin_solver import shortest_queries
 from .formats import is_returned, stored
 
 __all__ = [
-    "BLOCK",
     "Certificate",
     "CriticalN",
     "best_queries",
@@ -71,8 +72,12 @@ class CriticalN:
     n: int
     certificate: Certificate
 
+    def __index__(self):
+        """Return n: ``range(critical_n(4))``, ``int(critical_n(4))``."""
+        return self.n
 
-def every_set(documents, top_k=2, dtype="float64"):
+
+def every_set(documents: ArrayLike, top_k: int = 2, dtype: str = "float64") -> CriticalN:
     """Return how many of the first documents have all their sets returned, with a certificate.
 
     Parameters
@@ -131,7 +136,7 @@ def every_set(documents, top_k=2, dtype="float64"):
     return CriticalN(n, Certificate(len(sets), _largest(documents[:n], sets, ratios, dtype), *why))
 
 
-def best_queries(documents, sets, dtype):
+def best_queries(documents: ArrayLike, sets: ArrayLike, dtype: str) -> np.ndarray:
     """Return the max-margin query of each set (T9), as the format holds it.
 
     Parameters
@@ -209,21 +214,21 @@ def _largest(documents, sets, bounds, dtype):
     return largest
 
 
-def colexicographic(n, top_k):
+def colexicographic(n: int, top_k: int) -> np.ndarray:
     """Yield the sets of k of n documents, those of the first documents first."""
     return chain.from_iterable(
         ((*rest, last) for rest in combinations(range(last), top_k - 1)) for last in range(n)
     )
 
 
-def rows_of(sets, n):
+def rows_of(sets: np.ndarray, n: int) -> sparse.csr_array:
     """Return target logits of 1 on each set, a sparse matrix (s, n)."""
     sets = np.asarray(sets)
     indptr = np.arange(0, sets.size + 1, sets.shape[1])
     return sparse.csr_array((np.ones(sets.size), sets.ravel(), indptr), shape=(len(sets), n))
 
 
-def bisect(holds, low, high):
+def bisect(holds: Callable[[int], bool], low: int, high: int) -> int:
     """Return an n with holds(n) and not holds(n + 1), between a low that holds and a high."""
     while high - low > 1:
         middle = (low + high) // 2

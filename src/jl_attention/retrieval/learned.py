@@ -32,7 +32,9 @@ GROW, SHRINK, TRIES = 2.0, 1 / 3, 12
 """Change of the step's length where the least margin grows, and where it does not."""
 
 
-def learned_documents(n, dim, top_k=2, seed=0, steps=STEPS):
+def learned_documents(
+    n: int, dim: int, top_k: int = 2, seed: int = 0, steps: int = STEPS
+) -> np.ndarray:
     """Return unit documents with larger margins than the moment curve's, all sets of k returned.
 
     Alternates: the max-margin query of every set for the documents as they are (T9), then a step of
