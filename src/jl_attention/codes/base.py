@@ -23,8 +23,6 @@ from ..interop.arrays import real_array
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
 
-    from ..codes.base import Seed
-
 __all__ = [
     "BLOCK_ROWS",
     "CODES_STREAM",
