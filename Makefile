@@ -22,7 +22,7 @@ export OMP_NUM_THREADS ?= 1
 export PYTHONDONTWRITEBYTECODE := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help book test lint unit notebooks-check html site-check dist-check portability browser pdf notebooks launch lock clean
+.PHONY: help book test lint unit notebooks-check html site-check dist-check portability browser pdf notebooks lab launch lock clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,7 +57,7 @@ html: $(READY)  ## build the book from scratch, warnings are errors
 	rm -rf _build
 	$(BUILD)
 
-site-check: $(READY)  ## no built page loads anything from outside
+site-check: $(READY)  ## no built page loads anything from outside, or too much
 	$(BIN)/python tests/check_site.py _build/html
 
 dist-check: $(READY)  ## build wheel and source distribution; the one is tested by the other's tests
@@ -79,6 +79,11 @@ notebooks: $(READY)  ## format every notebook, execute it in place, strip it
 	$(BIN)/jupyter nbconvert --log-level=WARN --CoalesceStreamsPreprocessor.enabled=True --to notebook --execute --inplace $$notebooks && \
 	$(STRIP) $$notebooks
 	$(BIN)/python tests/readme_picture.py
+
+lab: $(READY)  ## open a copy of the notebooks in JupyterLab, ready to run and to change
+	@$(BIN)/python -c 'import jupyterlab' 2> /dev/null || $(PIP) -e '.[lab]'
+	$(BIN)/python book/_ext/launch.py --lab _build/lab
+	$(BIN)/jupyter lab --notebook-dir=_build/lab/book $(LAB_OPTIONS)
 
 launch: $(READY)  ## write the notebooks that the launch buttons open; BOOK_REPOSITORY names the address
 	$(BIN)/python book/_ext/launch.py _build/launch

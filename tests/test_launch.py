@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import launch
 import nbformat
@@ -152,3 +153,27 @@ def test_the_extra_for_elsewhere_has_all_that_a_notebook_imports(notebook):
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             for name in {name.split(".")[0] for name in names} - sys.stdlib_module_names:
                 assert canonicalize_name(name) in provided, name
+
+
+def test_the_lab_has_every_notebook_with_a_line_to_change(tmp_path):
+    launch.write_lab(tmp_path)
+    copies = sorted(tmp_path.glob("book/*.ipynb"))
+    assert [path.name for path in copies] == sorted(Path(nb).name for nb in notebooks())
+    assert (tmp_path / "book/results/smallest_dim.csv").exists()
+    for path in copies:
+        first, *cells = nbformat.read(path, as_version=4).cells
+        original = nbformat.read(ROOT / "book" / path.name, as_version=4).cells
+        assert cells == original
+        line = launch.TO_CHANGE.get(path.name[:2])
+        assert (line is not None) == ("Try other numbers" in first.source)
+        if line:
+            code = [cell.source for cell in cells if cell.cell_type == "code"]
+            assert any(line in source.splitlines() for source in code), path.name
+
+
+def test_the_lab_keeps_what_a_reader_changed(tmp_path):
+    launch.write_lab(tmp_path)
+    changed = tmp_path / "book/01-attention-matrices.ipynb"
+    changed.write_text("mine")
+    launch.write_lab(tmp_path)
+    assert changed.read_text() == "mine"

@@ -13,7 +13,7 @@ from toc import ROOT
 
 import jl_attention as jla
 from jl_attention_book.claims import CLAIMS, RESULTS, recorded
-from jl_attention_book.ledger import details, ledger, summary, totals
+from jl_attention_book.ledger import details, ledger, meaningful_slack, outcome, totals, typeset
 
 BOOK = ROOT / "book"
 
@@ -105,15 +105,52 @@ def test_a_record_that_is_not_registered_there_is_found(tmp_path, name):
         ledger(tmp_path)
 
 
-def test_the_tables_have_every_result_and_every_record(entries):
-    assert summary(entries).count("\n") == 1 + len(RESULTS)
+def test_the_page_has_every_result_and_every_record(entries):
     count = 0
     for entry in entries:
         text = details(entry)
-        assert all(part in text for part in (entry["title"], entry["limits"], *entry["tests"]))
+        parts = entry["title"], typeset(entry["limits"]), *entry["tests"]
+        assert all(part in text for part in parts)
+        records = [record for check in entry["checks"] for record in check["records"]]
+        assert text.count("**") == 2 * len(records)
         count += sum(len(check["records"]) for check in entry["checks"])
     counted = re.findall(r"\| (\d+) \|$", totals(entries), re.M)
     assert sum(map(int, counted)) == count > 0
+
+
+@pytest.mark.parametrize(
+    ("measured", "relation", "bound", "shown"),
+    [
+        (1, ">=", 1, "holds"),
+        (6, ">=", 6, "6 of 6"),
+        (0, "<=", 0, "none"),
+        (1, "<=", 1, "1 ≤ 1"),
+        (0.939, "<=", 1, "0.939 ≤ 1"),
+        (7, ">=", 6, "7 ≥ 6"),
+        (0.5, ">=", 0.5, "0.5 ≥ 0.5"),
+        (0.1, "<", 0.25, "0.1 < 0.25"),
+    ],
+)
+def test_yes_and_no_are_shown_as_such(measured, relation, bound, shown):
+    record = {"measured": measured, "relation": relation, "bound": bound, "slack": 2.0}
+    assert outcome(record) == shown
+    number = shown[0].isdigit() and "of" not in shown
+    assert meaningful_slack({"kind": "bound"}, record) == (2.0 if number else None)
+    assert meaningful_slack({"kind": "test"}, record) is None
+    assert meaningful_slack({"kind": "observation"}, record) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("k² β² δ⁻² log L", r"$k^{2}$ $\beta^{2}$ $\delta^{-2}$ log $L$"),
+        ("0 < ε₂ < 1", r"0 < $\varepsilon_{2}$ < 1"),
+        ("a k-row-sparse target, T1 to T9, W_Q", "a k-row-sparse target, T1 to T9, W_Q"),
+        ("`k` and L's", "`k` and L's"),
+    ],
+)
+def test_letters_of_mathematics_are_typeset(text, expected):
+    assert typeset(text) == expected
 
 
 def test_the_published_file_is_the_ledger(tmp_path, entries):

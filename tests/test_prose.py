@@ -27,11 +27,7 @@ FACTS = {
         "1000": "queries of a data set",
         "1035": "the pairs of 46",
     },
-    "index": {
-        "32": "tokens of the instrument",
-        "3.11": "the oldest Python",
-        "4.0": "the version of a licence",
-    },
+    "index": {"3.11": "the oldest Python", "4.0": "the version of a licence"},
 }
 """Numbers of a page that its cells need not know, and what they are."""
 

@@ -5,11 +5,13 @@ on. Without it no page has a button that could not work.
 
 The notebooks that the buttons open are the book's own with one cell more, which
 fetches the book where it is not installed. They live on a branch of their own:
-``python book/_ext/launch.py DIR`` writes them under DIR.
+``python book/_ext/launch.py DIR`` writes them under DIR. With ``--lab DIR`` it
+writes copies to change, for JupyterLab on this machine.
 """
 
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -91,6 +93,52 @@ def write_notebooks(out, address):
         os.replace(unfinished, folder / path.name)
 
 
+TO_CHANGE = {
+    "01": "cuts = (5, 10, 20, 40)",
+    "02": "N, eps, eta, maps = 50, 0.3, 0.05, 2000",
+    "03": "L, e, eta, maps = 60, 0.3, 0.05, 1500",
+    "04": "eps1, eps2 = 0.5, 0.05",
+    "05": "dim = 2048",
+    "07": "L, k, draws = 1024, 2, 100",
+    "08": "L, leak, eta = 1024, 0.01, 0.01",
+    "09": "L, k = 256, 2",
+    "10": "L, k, m = 4096, 4, 64",
+    "11": "L, k = 1024, 4",
+    "13": "length = 384",
+    "14": "length, dim = 2048, 64",
+}
+"""A line of a chapter that is worth changing first."""
+
+LAB_CELL = """\
+**A copy to play with.** *Run > Run All Cells* computes the chapter anew;
+nothing you do here changes the book.{hint} A check that does not hold stops
+the notebook and says what it measured."""
+
+
+def lab_cell(name):
+    """Return the cell that says what to change in a notebook."""
+    line = TO_CHANGE.get(name[:2])
+    hint = f"\nTry other numbers, first in the line `{line}`." if line else ""
+    return nbformat.v4.new_markdown_cell(LAB_CELL.format(hint=hint), id="lab")
+
+
+def write_lab(out):
+    """Write copies of the notebooks, and what they read, under `out`/book.
+
+    A notebook that is there already may have been changed, and stays.
+    """
+    folder = Path(out) / BOOK.name
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in sorted(BOOK.glob("*.ipynb")):
+        if not (folder / path.name).exists():
+            notebook = nbformat.read(path, as_version=4)
+            notebook.cells.insert(0, lab_cell(path.name))
+            nbformat.write(notebook, folder / path.name)
+    for name in ("results", "_static"):
+        shutil.copytree(BOOK / name, folder / name, dirs_exist_ok=True)
+    shutil.copy(BOOK / "references.bib", folder)
+
+
 def switch_on(app, config):
     """Configure the buttons and the canonical addresses of the pages."""
     address = repository()
@@ -125,6 +173,9 @@ def setup(app):
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == "--lab":
+        write_lab(sys.argv[2])
+        sys.exit()
     if repository() is None:
         sys.exit("BOOK_REPOSITORY is not set: which repository to fetch?")
     write_notebooks(sys.argv[1], repository())

@@ -2,8 +2,9 @@
 "use strict";
 
 (() => {
-  const { generator, percent, real, symbol, slider, select, say, mount, svg, chart, scales, colour, paint } =
-    globalThis.JLWidgets;
+  const {
+    generator, real, symbol, slider, select, say, mount, svg, chart, scales, colour, paint,
+  } = globalThis.JLWidgets;
   const { zeros, dot, transpose, orthogonalise, leastNormQuery, shortestQuery, softmax } =
     globalThis.JLQueries;
 
@@ -30,8 +31,8 @@
     if (x === 0) return 0;
     const unit = 2 ** (Math.floor(Math.log2(Math.abs(x))) + 1 - bits);
     const scaled = x / unit;
-    const whole = Math.round(scaled);
-    return unit * (Math.abs(scaled - Math.trunc(scaled)) === 0.5 ? 2 * Math.round(scaled / 2) : whole);
+    const tie = Math.abs(scaled - Math.trunc(scaled)) === 0.5;
+    return unit * (tie ? 2 * Math.round(scaled / 2) : Math.round(scaled));
   }
 
   /** The rounded attention: its rows, and the largest ratio error, leak and total variation. */
@@ -39,6 +40,7 @@
     const Q = queries[method].map((query) => query.map((x) => round(x, bits)));
     const K = keys.map((key) => key.map((x) => round(x, bits)));
     const rows = target.map((support, i) => {
+      const wanted = (j) => (support.includes(j) ? 1 / support.length : 0);
       const logits = K.map((key) => dot(Q[i], key));
       const on = support.map((j) => logits[j]);
       const attention = softmax(logits);
@@ -47,13 +49,14 @@
         ratioError: Math.expm1(Math.max(...on) - Math.min(...on)),
         leak: Math.exp(Math.max(...logits.filter((_, j) => !support.includes(j))) - Math.min(...on)),
         distance: attention.reduce(
-          (sum, weight, j) => sum + Math.abs(weight - (support.includes(j) ? 1 / support.length : 0)) / 2,
+          (sum, weight, j) => sum + Math.abs(weight - wanted(j)) / 2,
           0,
         ),
       };
     });
     const worst = (name) => Math.max(...rows.map((row) => row[name]));
-    return { Q, K, rows, ratioError: worst("ratioError"), leak: worst("leak"), distance: worst("distance") };
+    const [ratioError, leak, distance] = ["ratioError", "leak", "distance"].map(worst);
+    return { Q, K, rows, ratioError, leak, distance };
   }
 
   const element = (id) => document.getElementById(`bi-${id}`);
@@ -76,7 +79,10 @@
       (value) => colour(weight, 2 * value),
       `Attention of ${LENGTH} tokens from numbers of ${bits} bits`,
     );
-    const curve = Array.from({ length: MOST - 1 }, (_, i) => [i + 2, measure(method, i + 2).ratioError]);
+    const curve = Array.from({ length: MOST - 1 }, (_, i) => [
+      i + 2,
+      measure(method, i + 2).ratioError,
+    ]);
     const x = { low: 0, high: MOST, label: "significant bits of a number" };
     const y = { low: 1e-7, high: 1e3, log: true };
     const label = `Ratio error against bits: ${real(ratioError)} at ${bits}`;

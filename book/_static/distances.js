@@ -2,7 +2,7 @@
 "use strict";
 
 (() => {
-  const { generator, real, percent, symbol, slider, say, mount, svg, chart } = globalThis.JLWidgets;
+  const { generator, real, symbol, slider, say, mount, svg, chart } = globalThis.JLWidgets;
   const { chiSquareTails, logGamma } = globalThis.JLTails;
 
   const [MAPS, MOST] = [300, 1000];
@@ -43,11 +43,12 @@
     element("exact").textContent = real(exact);
     element("bound").textContent = real(chernoff);
     const half = m / 2;
-    const logDensity = (x) => half * Math.log(half) + (half - 1) * Math.log(x) - half * x - logGamma(half);
+    const constant = half * Math.log(half) - logGamma(half);
+    const logDensity = (x) => constant + (half - 1) * Math.log(x) - half * x;
     const peak = logDensity(Math.max(1 - 2 / m, 0.02));
     const label = `Squared lengths under ${MAPS} maps of ${m} rows; ${off} are off by more than ${eps}`;
     const x = { low: 0, high: 2.5, label: "squared length of the image of a unit vector" };
-    chart(element("chart"), { x, y: { low: 0, high: 1.05 }, label, ratio: 0.4 }, (at) => [
+    chart(element("chart"), { x, y: { low: 0, high: 1.05, bare: true }, label, ratio: 0.4 }, (at) => [
       ...[[0, 1 - eps], [1 + eps, 2.5]].map(([from, to]) =>
         svg("rect", {
           class: "ex-free",

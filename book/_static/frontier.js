@@ -1,4 +1,5 @@
-/* Chapter 9: how many dimensions logits of a given size need, and what max-margin is predicted to do. */
+/* Chapter 9: the dimensions that logits of a given size need, and what max-margin is predicted to
+ * do with them. */
 "use strict";
 
 (() => {
@@ -41,8 +42,10 @@
     while (4 ** (largest + 1) <= length + 1) largest++;
     return 2 * Math.min(k, largest);
   }
-  const packing = (length, k, s) =>
-    Math.ceil((logBinomial(length, k) / (Math.log1p(8 * s) + Math.log1p(4 * s))) * (1 - 1e-12) - 1e-9);
+  function packing(length, k, s) {
+    const least = logBinomial(length, k) / (Math.log1p(8 * s) + Math.log1p(4 * s));
+    return Math.ceil(least * (1 - 1e-12) - 1e-9);
+  }
 
   const element = (id) => document.getElementById(`fr-${id}`);
 
@@ -50,13 +53,10 @@
     const length = LENGTHS[element("L").value];
     const k = Number(element("k").value);
     const size = SIZES[element("R").value];
-    let enough = k; // the least m whose typical query is short enough
-    let step = 1;
-    while (predicted(enough + step, length, k) > size && enough < length) [enough, step] = [enough + step, 2 * step];
-    let high = enough + step;
-    while (enough + 1 < high) {
-      const middle = Math.floor((enough + high) / 2);
-      if (predicted(middle, length, k) > size) enough = middle;
+    let [low, high] = [k, length]; // of the least m whose typical query is short enough
+    while (low < high) {
+      const middle = Math.floor((low + high) / 2);
+      if (predicted(middle, length, k) > size) low = middle + 1;
       else high = middle;
     }
     return {
@@ -85,7 +85,11 @@
     const label = `Dimension against the size of the logits, ${length} tokens, ${k} a row`;
     chart(element("chart"), { x, y: { low: 1, high, log: true }, label }, (at) => [
       svg("rect", {
-        class: "ex-free", x: at.left, width: at.right - at.left, y: at.top, height: at.y(length) - at.top,
+        class: "ex-free",
+        x: at.left,
+        width: at.right - at.left,
+        y: at.top,
+        height: at.y(length) - at.top,
       }),
       svg("text", { class: "ex-free-label", x: at.left + 8, y: at.y(length) - 5 }, "m ≥ L: free"),
       at.line(necessary, "ex-need"),

@@ -35,7 +35,9 @@
     const scale = (STRENGTH * Math.sqrt(DIM)) / dot(keys[needle], keys[needle]);
     const query = keys[needle].map((x) => scale * x);
     const logits = keys.map((key) => dot(query, key) / Math.sqrt(DIM));
-    const pages = Array.from({ length: LENGTH / page }, (_, p) => keys.slice(p * page, (p + 1) * page));
+    const pages = Array.from({ length: LENGTH / page }, (_, p) =>
+      keys.slice(p * page, (p + 1) * page),
+    );
     const score = {
       quest: (some) =>
         query.reduce((sum, x, t) => sum + Math.max(...some.map((key) => x * key[t])), 0),
@@ -50,7 +52,8 @@
     const kept = order.slice(0, Math.max(Math.floor(budget / page), 1));
     const own = Math.floor(needle / page);
     const weights = softmax(logits);
-    const mass = weights.reduce((sum, w, j) => (kept.includes(Math.floor(j / page)) ? sum + w : sum), 0);
+    const looked = weights.filter((_, j) => kept.includes(Math.floor(j / page)));
+    const mass = looked.reduce((sum, weight) => sum + weight, 0);
     return {
       keys, needle, page, budget, query, logits, scores, kept, mass,
       found: kept.includes(own), rank: order.indexOf(own) + 1, weight: weights[needle],
@@ -71,8 +74,11 @@
       (found ? "<b>Found.</b>" : "<b>Missed.</b>") +
       ` The needle has ${percent(weight)} of the attention; its page is number ${rank}` +
       ` of ${scores.length} by score, and ${kept.length} ${kept.length === 1 ? "is" : "are"} looked at.`;
-    const y = { low: Math.min(...logits, ...scores, 0) - 1, high: Math.max(...logits, ...scores) + 1 };
-    const label = `Logits of ${LENGTH} keys and scores of ${scores.length} pages; the needle is ${found ? "found" : "missed"}`;
+    const shown = [...logits, ...scores, 0];
+    const y = { low: Math.min(...shown) - 1, high: Math.max(...shown) + 1 };
+    const label =
+      `Logits of ${LENGTH} keys and scores of ${scores.length} pages; ` +
+      `the needle is ${found ? "found" : "missed"}`;
     const x = { low: 0, high: LENGTH, label: "token" };
     chart(element("chart"), { x, y, label, ratio: 0.45 }, (at) => [
       ...scores.map((value, p) =>

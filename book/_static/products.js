@@ -43,7 +43,8 @@
       (square, pair) => (rho * square + Math.sqrt(1 - rho * rho) * mixed[pair]) / m,
     );
     const off = products.filter((x) => Math.abs(x - rho) > eps).length;
-    return { m, rho, eps, products, off, spread: Math.sqrt((1 + rho * rho) / m), bound: bound(m, eps, rho) };
+    const spread = Math.sqrt((1 + rho * rho) / m);
+    return { m, rho, eps, products, off, spread, bound: bound(m, eps, rho) };
   }
 
   function draw() {
@@ -56,7 +57,7 @@
     element("bound").textContent = real(most);
     const x = { low: -2.5, high: 2.5, label: "inner product after the projection" };
     const label = `Inner products of ${PAIRS} pairs of correlation ${rho}; ${off} are off by more than ${eps}`;
-    chart(element("chart"), { x, y: { low: 0, high: 1 }, label, ratio: 0.4 }, (at) => [
+    chart(element("chart"), { x, y: { low: 0, high: 1, bare: true }, label, ratio: 0.4 }, (at) => [
       ...[[-2.5, rho - eps], [rho + eps, 2.5]].map(([from, to]) =>
         svg("rect", {
           class: "ex-free",

@@ -66,7 +66,7 @@
         width: at.right - at.x(length),
         height: at.bottom - at.top,
       }),
-      svg("line", { class: "ex-here", x1: at.x(length), x2: at.x(length), y1: at.top, y2: at.bottom }),
+      at.line([[length, 0], [length, 1.05]], "ex-here"),
       ...curves.flatMap(({ method, m, success }, i) => [
         at.line(
           Array.from({ length: 161 }, (_, step) => {

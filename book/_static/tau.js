@@ -26,7 +26,8 @@
     const length = LENGTHS[element("L").value];
     const k = Number(element("k").value);
     const scale = SCALES[element("tau").value];
-    return { length, k, scale, tau: scale * GAP, m: dim(length, k, scale), limit: dim(length, k, Infinity) };
+    const [m, limit] = [dim(length, k, scale), dim(length, k, Infinity)];
+    return { length, k, scale, tau: scale * GAP, m, limit };
   }
 
   function draw() {
@@ -50,7 +51,7 @@
       return [
         svg("rect", { ...free, height: top - at.top }),
         length < high && length > low
-          ? svg("text", { class: "ex-free-label", x: at.right - 4, y: top - 5, "text-anchor": "end" }, "m ≥ L: free")
+          ? svg("text", { class: "ex-free-label", x: at.right - 76, y: top - 5 }, "m ≥ L: free")
           : "",
         at.line([[1, limit], [20, limit]], "ex-need"),
         at.line(curve, ""),

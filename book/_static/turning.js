@@ -37,7 +37,8 @@
   function read() {
     const columns = wishes[element("wish").value];
     const best = solve(columns);
-    const goal = best ?? keys[columns[0]].map((x) => (GAP * x) / dot(keys[columns[0]], keys[columns[0]]));
+    const first = keys[columns[0]];
+    const goal = best ?? first.map((x) => (GAP * x) / dot(first, first));
     const turn = (Number(element("angle").value) * Math.PI) / 180;
     const length = Math.hypot(...goal);
     // At the slider's step next to the goal take the goal itself.
@@ -87,7 +88,9 @@
     /** The line of the keys whose logit is `level`. */
     const line = (level, style) => {
       const foot = unit.map((x) => (x * level) / length);
-      const [a, b] = [-3 * reach, 3 * reach].map((t) => at([foot[0] - t * unit[1], foot[1] + t * unit[0]]));
+      const [a, b] = [-3 * reach, 3 * reach].map((t) =>
+        at([foot[0] - t * unit[1], foot[1] + t * unit[0]]),
+      );
       return svg("line", { class: style, x1: a[0], y1: a[1], x2: b[0], y2: b[1] });
     };
     const weakest = Math.min(...columns.map((j) => logits[j]));
@@ -130,21 +133,27 @@
           height: Math.abs(at.y(value) - at.y(0)),
         }),
       ),
-      svg("line", { class: "ex-here", x1: at.left, x2: at.right, y1: at.y(weakest - GAP), y2: at.y(weakest - GAP) }),
+      at.line([[0, weakest - GAP], [TOKENS + 1, weakest - GAP]], "ex-here"),
     ]);
   }
 
-  /** Turn to the shortest query, by a few degrees at each frame. */
+  let turning = 0; // the latest turn, which alone goes on
+
+  /** Turn to the shortest query, by two degrees at each frame. */
   function turn() {
-    const { goal } = read();
+    const run = ++turning;
+    const goal = angle(read().goal);
     const input = element("angle");
-    const step = () => {
-      const rest = turned(angle(goal), -Number(input.value));
-      const still = matchMedia("(prefers-reduced-motion: reduce)").matches || Math.abs(rest) < 2;
-      input.value = Math.round(still ? angle(goal) : Number(turned(Number(input.value), 2 * Math.sign(rest))));
+    const atOnce = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    function step() {
+      if (run !== turning) return;
+      const now = Number(input.value);
+      const rest = turned(goal, -now);
+      const last = atOnce || Math.abs(rest) < 2;
+      input.value = Math.round(last ? goal : turned(now, 2 * Math.sign(rest)));
       draw();
-      if (!still) requestAnimationFrame(step);
-    };
+      if (!last) requestAnimationFrame(step);
+    }
     step();
   }
 
@@ -167,5 +176,6 @@
     draw,
   );
   element("turn").addEventListener("click", turn);
+  for (const id of ["angle", "wish"]) element(id).addEventListener("input", () => turning++);
   globalThis.JLTurning = { read, solve, keys: keys.map((key) => Array.from(key)), wishes, GAP };
 })();

@@ -138,8 +138,12 @@ globalThis.JLWidgets = (() => {
     if (logarithmic) {
       const [first, last] = [ceil(log10(low) - 1e-9), floor(log10(high) + 1e-9)];
       const every = ceil((last - first) / 6) || 1;
-      const decades = Array.from({ length: floor((last - first) / every) + 1 }, (_, i) => first + i * every);
-      return decades.map((d) => [10 ** d, abs(d) < 3 ? String(Number((10 ** d).toPrecision(1))) : `10${superscript(d)}`]);
+      const name = (d) =>
+        abs(d) < 3 ? String(Number((10 ** d).toPrecision(1))) : `10${superscript(d)}`;
+      return Array.from({ length: floor((last - first) / every) + 1 }, (_, i) => {
+        const decade = first + i * every;
+        return [10 ** decade, name(decade)];
+      });
     }
     const rough = (high - low) / 5;
     const unit = 10 ** floor(log10(rough));
@@ -152,7 +156,7 @@ globalThis.JLWidgets = (() => {
   }
 
   /**
-   * A chart with the axes {low, high, log, label} in a box; `marks` is given
+   * A chart with the axes {low, high, log, label, bare} in a box; `marks` is given
    * {x, y, top, bottom, left, right, line} in pixels and returns what to draw.
    */
   function chart(box, { x: xAxis, y: yAxis, label, ratio = 0.55 }, marks) {
@@ -161,7 +165,8 @@ globalThis.JLWidgets = (() => {
     const [left, right, top, bottom] = [46, width - 12, 10, height - 40];
     const scale = ({ low, high, log: logarithmic }, from, to) => {
       const f = logarithmic ? log : (value) => value;
-      return (value) => from + ((f(min(max(value, low), high)) - f(low)) / (f(high) - f(low))) * (to - from);
+      const share = (value) => (f(min(max(value, low), high)) - f(low)) / (f(high) - f(low));
+      return (value) => from + share(value) * (to - from);
     };
     const [x, y] = [scale(xAxis, left, right), scale(yAxis, bottom, top)];
     const text = (attributes, content) => svg("text", attributes, content);
@@ -171,7 +176,7 @@ globalThis.JLWidgets = (() => {
         points: points.map(([a, b]) => `${x(a).toFixed(1)},${y(b).toFixed(1)}`).join(" "),
       });
     const parts = [];
-    for (const [value, name] of ticks(yAxis)) {
+    for (const [value, name] of yAxis.bare ? [] : ticks(yAxis)) {
       parts.push(svg("line", { class: "ex-grid", x1: left, x2: right, y1: y(value), y2: y(value) }));
       parts.push(text({ x: left - 6, y: y(value) + 4, "text-anchor": "end" }, name));
     }

@@ -5,6 +5,7 @@ module joins the two, so that neither holds a copy of the other.
 """
 
 import math
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -90,34 +91,91 @@ def totals(entries):
     return "\n".join(rows)
 
 
-def summary(entries):
-    """Return a Markdown table of the ledger, one row a result, linked to its details.
+KINDS = {"bound": "bound", "test": "law", "observation": "observed"}
+"""What the page calls the kinds of `Claim`."""
+
+
+def outcome(record):
+    """Return what a check found: a number beside its bound, or that all of what was tried holds.
 
     Parameters
     ----------
-    entries : list of dict
-        From `ledger`.
+    record : dict
+        Of `ledger`.
 
     Returns
     -------
     str
-        MyST Markdown.
+        "holds" for a check with the answer yes or no, "6 of 6" for a count of answers, "none" for a
+        count of failures, and else as in "0.939 ≤ 1".
     """
-    rows = ["| | result | status | checks | tightest slack |", "| - | - | - | - | - |"]
-    for entry in entries:
-        slacks = [_slack(record) for record in _records(entry)]
-        count, tightest = len(slacks), slack_text(min(slacks)) if slacks else ""
-        if not count:
-            count = "of " + ", ".join(_results_of(entry["rests_on"])) if entry["rests_on"] else 0
-        rows.append(
-            f"| [{entry['id']}](#claim-{entry['id'].lower()}) | {entry['title']} "
-            f"| {entry['status']} | {count} | {tightest} |"
-        )
-    return "\n".join(rows)
+    measured, relation, bound = (record[key] for key in ("measured", "relation", "bound"))
+    whole = measured == bound and float(bound).is_integer()
+    if relation == ">=" and whole:
+        return "holds" if bound == 1 else f"{measured:.0f} of {bound:.0f}"
+    if relation == "<=" and whole and bound == 0:
+        return "none"
+    return f"{measured:.3g} {RELATION_SIGNS.get(relation, relation)} {bound:.3g}"
+
+
+def meaningful_slack(check, record):
+    """Return the slack of a theorem's bound on a number, or None where it means nothing.
+
+    A yes has none; that of a test or an observation says how its threshold was chosen.
+    """
+    if check["kind"] != "bound" or not outcome(record)[0].isdigit() or "of" in outcome(record):
+        return None
+    return _slack(record)
+
+
+SYMBOL = re.compile(
+    r"(?<![\w$`'’\\-])(?P<letter>[kLmNdpbuRXx]|[αβγδεηθλμντωχΔΣ])(?P<below>[₀-₉]*)(?P<above>[⁻⁰¹²³⁴-⁹]*)"
+    r"(?![\w'’`]|-\w)"
+)
+SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
+SUPERSCRIPTS = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
+GREEK = {
+    "α": "alpha",
+    "β": "beta",
+    "γ": "gamma",
+    "δ": "delta",
+    "ε": "varepsilon",
+    "η": "eta",
+    "θ": "theta",
+    "λ": "lambda",
+    "μ": "mu",
+    "ν": "nu",
+    "τ": "tau",
+    "ω": "omega",
+    "χ": "chi",
+    "Δ": "Delta",
+    "Σ": "Sigma",
+}
+
+
+def typeset(text):
+    r"""Return plain text with its letters of mathematics as TeX in dollars.
+
+    Examples
+    --------
+    >>> typeset("At m of order k² log L, ε₁ > 0")
+    'At $m$ of order $k^{2}$ log $L$, $\\varepsilon_{1}$ > 0'
+    """
+
+    def formula(found):
+        letter = found["letter"]
+        tex = f"\\{GREEK[letter]}" if letter in GREEK else letter
+        if found["below"]:
+            tex += f"_{{{found['below'].translate(SUBSCRIPTS)}}}"
+        if found["above"]:
+            tex += f"^{{{found['above'].translate(SUPERSCRIPTS)}}}"
+        return f"${tex}$"
+
+    return SYMBOL.sub(formula, text)
 
 
 def details(entry):
-    """Return all that the ledger knows of one result.
+    """Return all that the ledger knows of one result, folded under its title.
 
     Parameters
     ----------
@@ -127,32 +185,42 @@ def details(entry):
     Returns
     -------
     str
-        MyST Markdown.
+        MyST Markdown: a ``dropdown``, open, which the page's script closes. Its classes are what
+        the page's filters look for.
     """
     stated = ", ".join(f"{{prf:ref}}`{label}`" for label in entry["stated"])
+    kinds = sorted({KINDS[check["kind"]] for check in entry["checks"]})
+    classes = ["ledger-entry", f"status-{entry['status'].replace(' ', '-')}"]
+    classes += [f"kind-{kind}" for kind in kinds]
+    count = len(_records(entry))
+    checks = f"{count} check{'s' if count != 1 else ''}"
+    if not count and entry["rests_on"]:
+        checks = "checks of " + ", ".join(_results_of(entry["rests_on"]))
     parts = [
-        f"(claim-{entry['id'].lower()})=\n**{entry['id']}. {entry['title']}** "
-        f"({entry['status']}{': ' + stated if stated else ''})",
-        entry["statement"],
-        f"*Hypotheses.* {entry['hypotheses']}",
-        f"*Not covered, or failing in practice.* {entry['limits']}",
+        f"(claim-{entry['id'].lower()})=\n"
+        f"::::{{dropdown}} {entry['id']}. {entry['title']}: {entry['status']}, {checks}\n"
+        f":open:\n:class-container: {' '.join(classes)}",
+        typeset(entry["statement"]) + (f" ({stated})" if stated else ""),
+        f"*Hypotheses.* {typeset(entry['hypotheses'])}",
+        f"*Not covered, or failing in practice.* {typeset(entry['limits'])}",
     ]
     if entry["checks"]:
-        rows = ["| check | measured, and its bound | slack |", "| - | - | - |"]
+        lines = []
         for check in entry["checks"]:
             for record in check["records"]:
-                relation = RELATION_SIGNS.get(record["relation"], record["relation"])
-                rows.append(
-                    f"| [{check['id']}]({check['page']}.ipynb), {check['kind']}: "
-                    f"{check['statement']} | {record['measured']:.3g} {relation} "
-                    f"{record['bound']:.3g} | {slack_text(_slack(record))} |"
+                slack = meaningful_slack(check, record)
+                room = "" if slack is None else f", slack {slack_text(slack)}"
+                room = ", attained" if slack == 1 else room
+                lines.append(
+                    f"- [{check['id']}]({check['page']}.ipynb), *{KINDS[check['kind']]}*: "
+                    f"{typeset(check['statement'])}: **{outcome(record)}**{room}."
                 )
-        parts.append("\n".join(rows))
+        parts.append("\n".join(lines))
     if entry["rests_on"]:
         parts.append("*Rests on* the checks " + ", ".join(entry["rests_on"]) + ".")
     if entry["tests"]:
         parts.append("*Tested in* " + ", ".join(f"`{test}`" for test in entry["tests"]) + ".")
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, "::::"])
 
 
 def _results_of(checks):

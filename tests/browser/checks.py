@@ -4,17 +4,11 @@ A check looks at what is visible, in the theme and at the width the page has now
 """
 
 from html.parser import HTMLParser
+from importlib import resources
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
-# What the theme itself prints on every page, whatever the book does.
-KNOWN_NOISE = {
-    "Identifier 'THEBE_JS_URL' has already been declared": (
-        "Jupyter Book and sphinx-thebe both add the same script; the book uses neither"
-    ),
-    "Got invalid theme mode: . Resetting to auto.": (
-        "the theme's first visit: no mode has been stored yet, and it says so"
-    ),
-}
+PAGE_BYTES, PAGE_REQUESTS = 2_000_000, 25
+"""The most that a page may load, uncompressed, with its formulas' fonts."""
 
 # Texts of a page by element, without those that are code or already typeset.
 _TEXTS = """
@@ -211,9 +205,38 @@ def paper_problems(page):
     return problems
 
 
-def console_problems(messages):
-    """Return the console's errors and warnings that are not the theme's own."""
-    return [message for message in messages if message not in KNOWN_NOISE]
+def weight_problems(requests):
+    """Return what is too much of the requests that a page made."""
+    own = [request for request in requests if not request.url.startswith(("data:", "blob:"))]
+    weight = sum(len(request.response().body()) for request in own)
+    problems = []
+    if len(own) >= PAGE_REQUESTS:
+        problems.append(f"{len(own)} requests")
+    if weight > PAGE_BYTES:
+        problems.append(f"{weight / 1e6:.2f} MB")
+    return problems
+
+
+AXE = resources.files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8")
+GRAVE = {"serious", "critical"}
+
+AXE_EXCEPTIONS = {
+    "color-contrast": "contrast_problems looks at every text, in both themes",
+}
+"""Rules that are left out, and why."""
+
+
+def axe_problems(page):
+    """Return the serious and critical findings of axe-core, the accessibility engine."""
+    page.evaluate(AXE)
+    rules = {rule: {"enabled": False} for rule in AXE_EXCEPTIONS}
+    found = page.evaluate("rules => axe.run(document, { rules })", rules)["violations"]
+    return [
+        f"{finding['id']}: {node['target']}: {finding['help']}"
+        for finding in found
+        if finding["impact"] in GRAVE
+        for node in finding["nodes"]
+    ]
 
 
 class _Anchors(HTMLParser):

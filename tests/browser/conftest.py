@@ -68,12 +68,23 @@ def browser():
 
 @dataclass
 class Visit:
-    """A page that was opened, and what it did while it loaded and since."""
+    """A page that was opened, and what it did while it loaded and since.
+
+    Attributes
+    ----------
+    page : playwright.sync_api.Page
+    console : list of str
+        What it printed, of any kind, and errors that nothing caught.
+    outside, missing : list of str
+        Addresses of other hosts, and of files that do not exist.
+    loaded : list of playwright.sync_api.Request
+    """
 
     page: Page
     console: list = field(default_factory=list)
     outside: list = field(default_factory=list)
     missing: list = field(default_factory=list)
+    loaded: list = field(default_factory=list)
 
     def settle(self):
         """Wait until the page's own scripts and MathJax are done."""
@@ -86,7 +97,7 @@ class Visit:
 def visit(site, browser):
     """Return ``visit(path, size=DESKTOP, theme="light", **context)``: a context that opens a page.
 
-    Errors and warnings of the console, requests to other hosts and files that are missing are
+    Messages of the console, requests to other hosts and files that are missing are
     recorded. The browser knows no host but this one.
     """
 
@@ -108,15 +119,14 @@ def visit(site, browser):
         )
         page.on(
             "console",
-            lambda message: (
-                message.type in ("error", "warning") and visited.console.append(message.text)
-            ),
+            lambda message: visited.console.append(message.text),
         )
         page.on("pageerror", lambda error: visited.console.append(str(error)))
         page.on(
             "response",
             lambda answer: answer.status >= 400 and visited.missing.append(answer.url),
         )
+        page.on("requestfinished", lambda request: visited.loaded.append(request))
         page.goto(f"{site}/{path}")
         yield visited.settle()
         context.close()

@@ -1,5 +1,7 @@
 """Every page of the built book, as a reader's browser shows it."""
 
+import re
+
 import checks
 import pytest
 from conftest import DESKTOP, HTML, PHONE
@@ -29,14 +31,14 @@ def problems_of(page, *names):
 def test_page(visit, path, size):
     with visit(path, size) as visited:
         page = visited.page
-        problems = problems_of(page, "math", "overflow", "image", "heading", "contrast")
+        problems = problems_of(page, "math", "overflow", "image", "heading", "contrast", "axe")
         page.emulate_media(color_scheme="dark")
         page.wait_for_function("document.documentElement.dataset.theme === 'dark'")
         problems += problems_of(page, "contrast")
         if size == DESKTOP:
             problems += problems_of(page, "paper")
-        problems += checks.console_problems(visited.console)
-        problems += visited.outside + visited.missing
+        problems += checks.weight_problems(visited.loaded)
+        problems += visited.console + visited.outside + visited.missing
     if problems:
         pytest.fail("\n".join(problems), pytrace=False)
 
@@ -69,9 +71,13 @@ def test_the_search_finds(visit, words, chapter, size):
         page.keyboard.type(words)
         page.keyboard.press("Enter")
         page.locator("#search-results p.search-summary").filter(has_text="found").wait_for()
-        page.locator(f'#search-results a[href^="{chapter}"]').first.click()
+        result = page.locator(f'#search-results li:has(a[href^="{chapter}"])').first
+        context = result.locator("p.context")
+        context.wait_for()
+        assert "Contents" not in context.inner_text()
+        result.locator("a").first.click()
         page.wait_for_url(f"**/{chapter}**")
-        assert not checks.console_problems(visited.console)
+        assert not visited.console
 
 
 def test_the_theme_button_changes_the_theme_and_keeps_it(visit):
@@ -94,7 +100,7 @@ GOOD_ALT = "a line that rises from the left to the right, and no other"
 PIXEL = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAACAkQBADs="
 WIDE = "a line of text that is far wider than any phone " * 4
 
-CLEAN = f"""
+CLEAN = f"""<html lang="en">
 <title>A title</title><main><h1>One</h1><h2>Two</h2><h3>Three</h3><h2>Four</h2>
 <p>It costs $5, or $ 6; <code>\\(x\\)</code>.</p>
 <span class="math"><mjx-container>x</mjx-container></span>
@@ -115,7 +121,7 @@ def blank(browser):
     context.close()
 
 
-@pytest.mark.parametrize("name", ["math", "overflow", "image", "heading", "contrast"])
+@pytest.mark.parametrize("name", ["math", "overflow", "image", "heading", "contrast", "axe"])
 def test_a_clean_page_has_no_problems(blank, name):
     blank.set_content(CLEAN)
     assert problems_of(blank, name) == []
@@ -152,6 +158,9 @@ def test_a_clean_page_has_no_problems(blank, name):
         ("contrast", '<div style="background: #121212"><p style="color: #666">dark</p></div>'),
         ("contrast", '<div style="background: #f662"><a style="color: #176de8">box</a></div>'),
         ("contrast", '<b style="color: #999; font-size: 30px">large</b>'),
+        ("axe", "<main><h1>One</h1><button></button></main>"),
+        ("axe", '<main><h1>One</h1><a href="x"></a></main>'),
+        ("axe", "<main><h1>One</h1><input></main>"),
         ("paper", "<h1>One</h1><button>Copy</button>"),
         ("paper", "<h1>One</h1><nav>Elsewhere</nav>"),
         ("paper", '<h1>One</h1><pre style="width: 800px; overflow: auto">code</pre>'),
@@ -171,16 +180,41 @@ def test_a_planted_problem_is_found(blank, name, planted):
         ("fetch('/no-such-file')", "missing"),
         ("console.error('a mistake')", "console"),
         ("console.warn('a mistake')", "console"),
+        ("console.log('a message')", "console"),
         ("new Promise(done => { setTimeout(done, 50); setTimeout(() => x.y) })", "console"),
     ],
 )
 def test_a_planted_event_is_recorded(visit, script, record):
     with visit("book/bibliography.html") as visited:
-        before = len(checks.console_problems(visited.console)) + len(visited.outside)
-        assert before + len(visited.missing) == 0
+        assert visited.console + visited.outside + visited.missing == []
         visited.page.evaluate(script)
-        found = getattr(visited, record)
-        assert checks.console_problems(found) if record == "console" else found
+        assert getattr(visited, record)
+
+
+@pytest.mark.parametrize(
+    ("script", "found"),
+    [
+        ("for (let k = 0; k < 25; k++) await fetch('/book/notation.html?' + k)", "requests"),
+        ("for (let k = 0; k < 3; k++) await fetch('/_static/mathjax/tex-chtml.js?' + k)", "MB"),
+    ],
+)
+def test_planted_weight_is_found(visit, script, found):
+    with visit("book/bibliography.html") as visited:
+        assert checks.weight_problems(visited.loaded) == []
+        visited.page.evaluate(f"(async () => {{ {script} }})()")
+        assert any(found in line for line in checks.weight_problems(visited.loaded))
+
+
+def test_every_icon_of_a_page_has_a_shape():
+    sheet = (HTML / "_static/bundle.css").read_text()
+    named = {
+        name
+        for path in PAGES
+        for classes in re.findall(r'class="([^"]*\bfa[bs]?\b[^"]*)"', (HTML / path).read_text())
+        for name in re.findall(r"\bfa-([a-z-]+)", classes)
+    }
+    assert len(named) > 5
+    assert {name for name in named if f".fa-{name}" not in sheet} <= {"solid", "brands"}
 
 
 @pytest.mark.parametrize("link", ["no-such.html", "#no-such", "b.html#no-such", "../a.html"])

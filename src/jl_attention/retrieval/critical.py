@@ -12,6 +12,7 @@ from .learned import learned_documents
 
 __all__ = [
     "FORMATS",
+    "HALF",
     "MAX_SETS",
     "METHODS",
     "critical_n",

@@ -14,6 +14,7 @@ from ..methods.margin_solver import shortest_queries
 from .formats import is_returned, stored
 
 __all__ = [
+    "BLOCK",
     "Certificate",
     "CriticalN",
     "best_queries",
