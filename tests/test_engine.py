@@ -3,12 +3,16 @@
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
 
 import jl_attention as jla
 from jl_attention import engine
+from jl_attention.codes import GaussianCodes
+from jl_attention.methods import least_norm
 
 TARGET = jla.targets.row_sparse(600, 3, 2.0, rng=0)
 
@@ -82,6 +86,45 @@ class Counting(ThreadPoolExecutor):
     def submit(self, *args):
         self.submitted += 1
         return super().submit(*args)
+
+
+@dataclass(frozen=True)
+class Told(GaussianCodes):
+    """Codes that write down each block that is drawn."""
+
+    log: str = ""
+
+    def block(self, index):
+        with open(self.log, "a") as file:
+            file.write(f"{index}\n")
+        return super().block(index)
+
+    def drawn(self):
+        """Return how many blocks were drawn since the last call."""
+        with open(self.log, "r+") as file:
+            lines = file.readlines()
+            file.truncate(0)
+        return len(lines)
+
+
+def test_codes_are_drawn_once_for_all_blocks(tmp_path):
+    target = jla.targets.row_sparse(12_000, 2, 2.0, rng=0)
+    codes = Told(12_000, 48, (1, 2), np.dtype(np.float32), log=str(tmp_path / "log"))
+    (tmp_path / "log").touch()
+    blocks = -(-12_000 // 256)
+    solved = len(list(engine.support_blocks(target, 8 * codes.dim, least_norm.BLOCK_BYTES)))
+    assert solved > 2
+    built = jla.construct(target, keys=codes, leak=0.5)
+    assert codes.drawn() == 2 * blocks  # to solve, and for `built.keys`
+    rows = np.arange(0, 12_000, 9)
+    report = jla.measure(built, target, rows)
+    assert codes.drawn() == 0
+    # A fresh process: a fork would inherit what is held here.
+    with ProcessPoolExecutor(1, get_context("spawn")) as executor:
+        assert jla.construct(target, keys=codes, leak=0.5, executor=executor) == built
+        assert codes.drawn() == blocks  # by the worker, once
+        assert jla.measure(built, target, rows, executor=executor) == report
+        assert codes.drawn() == 0
 
 
 @pytest.mark.parametrize("codes", ["gaussian", "tight"])

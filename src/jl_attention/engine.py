@@ -27,6 +27,8 @@ __all__ = [
     "AHEAD",
     "WORKERS",
     "RowBlock",
+    "in_this_process",
+    "is_worker",
     "one_blas_thread",
     "run",
     "support_blocks",
@@ -152,8 +154,23 @@ def _ordered(function, blocks, executor, workers):
             future.cancel()
 
 
+def in_this_process(executor: Executor | None) -> bool:
+    """Return whether blocks are run by threads of this process, which share what it holds."""
+    return executor is None or isinstance(executor, ThreadPoolExecutor)
+
+
+def is_worker() -> bool:
+    """Return whether this process has run blocks for another one."""
+    return _works_for_another
+
+
+_works_for_another = False
+
+
 def _alone(function, block):
     """Run in a worker process what threads of this process would run."""
+    global _works_for_another
+    _works_for_another = True
     with one_blas_thread():
         return function(block)
 

@@ -77,7 +77,7 @@ def row_norms(target_logits: sparse.csr_array) -> np.ndarray:
     return np.sqrt(np.add.reduceat(target_logits.data**2, target_logits.indptr[:-1]))
 
 
-def max_logit(logit_scale: float, max_ratio: float) -> float | np.ndarray:
+def max_logit(logit_scale: float, max_ratio: float | np.ndarray) -> float | np.ndarray:
     """Return beta = tau + log gamma, the largest entry of B (arrays broadcast)."""
     return logit_scale + np.log(max_ratio)
 

@@ -19,7 +19,7 @@ import numpy as np
 from scipy import sparse
 
 from .codes import GivenCodes
-from .engine import run
+from .engine import in_this_process, run
 from .errors import ParameterError
 from .interop.arrays import real_array
 from .result import Result
@@ -160,15 +160,16 @@ def measure(
             )
         tasks = (_Task(some, target[some], built.queries[some]) for some in blocks)
         measured = partial(_measure_factors, codes)
-        if executor is None:
-            codes.array()  # once, before the threads
+        # Made once, and held until all rows are measured.
+        held = codes.array() if in_this_process(executor) else None
     else:
         logits = built.logits if hasattr(built, "logits") else _check_logits(built).__getitem__
         tasks = (_Task(some, target[some], logits(_as_slice(some))) for some in blocks)
-        measured = _measure_logits
+        measured, held = _measure_logits, None
     parts = list(
         run(measured, tasks, executor, progress, len(rows), size=lambda task: len(task.rows))
     )
+    del held
     ratio_error, leak, total_variation, largest, spread = (
         np.concatenate(part) for part in zip(*parts, strict=True)
     )

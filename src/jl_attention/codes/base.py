@@ -16,14 +16,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..engine import one_blas_thread
+from ..engine import is_worker, one_blas_thread
 from ..errors import ParameterError, check_choice, check_int
 from ..interop.arrays import real_array
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
-
-    from ..codes.base import Seed
 
 __all__ = [
     "BLOCK_ROWS",
@@ -100,6 +98,9 @@ Seed = int | np.random.SeedSequence | np.random.Generator | None
 
 _arrays: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
 
+_kept: list[np.ndarray] = []
+"""In a worker process the last array: the next block of rows needs it again."""
+
 
 class Codes(ABC):
     """L codes c_1..c_L of R^m, the same bits whoever makes them and with however many BLAS threads.
@@ -143,7 +144,10 @@ class Codes(ABC):
         return out[0] if chosen.ndim == 0 else out
 
     def array(self) -> np.ndarray:
-        """Return all codes, read-only, shape (L, m); made once while anyone holds them."""
+        """Return all codes, read-only, shape (L, m); made once while anyone holds them.
+
+        A process that runs blocks of rows for another one holds the last ones itself.
+        """
         made = _arrays.get(self)
         if made is None:
             made = np.empty(self.shape, dtype=self.dtype)
@@ -153,6 +157,8 @@ class Codes(ABC):
                     made[start:stop] = self.block(start // BLOCK_ROWS)[: stop - start]
             made.flags.writeable = False
             _arrays[self] = made
+            if is_worker():
+                _kept[:] = [made]
         return made
 
 

@@ -138,8 +138,6 @@ class Interpolate(Method):
         """Draw codes, unless they are given, and solve for the queries; costs O(L k^2 m)."""
         if keys is None:
             keys = codes.draw(self.codes or "tight", B.shape[0], dim, rng, dtype)
-        if executor is None:
-            keys.array()  # once, before the threads
         return interpolating_queries(B, keys, executor=executor, progress=progress), keys
 
 

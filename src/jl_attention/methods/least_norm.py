@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..engine import run, support_blocks
+from ..engine import in_this_process, run, support_blocks
 from ..errors import ConstructionError
 from ..logits import all_alike
 
@@ -69,6 +69,8 @@ def interpolating_queries(
         As `least_norm_queries`.
     """
     queries = np.zeros((B.shape[0], keys.shape[1]), dtype=keys.dtype)
+    if hasattr(keys, "array") and in_this_process(executor):
+        keys = keys.array()  # made once, and held until all rows are solved
     blocks = support_blocks(B, 8 * keys.shape[1], BLOCK_BYTES)
     solved = run(
         partial(_solve_block, keys),
