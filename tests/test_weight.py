@@ -225,6 +225,12 @@ def test_parameters_are_lines_and_other_lists_stay():
     assert body.count("<dl>") == body.count("</dl>") == 2
 
 
+def test_a_list_in_no_item_is_made_flat():
+    body = "<h1>All</h1><ul><li>a</li>\n<ul><li>b</li>\n</ul><li>c</li>\n</ul><p>d</p>"
+    flat = "<h1>All</h1><ul><li>a</li>\n<li>b</li>\n<li>c</li>\n</ul><p>d</p>"
+    assert accessible.flat(body) == flat
+
+
 # --- The checker ---------------------------------------------------------------------------------
 
 
