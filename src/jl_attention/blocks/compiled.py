@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import torch
-    from numpy.typing import DTypeLike
+    from numpy.typing import ArrayLike, DTypeLike
     from scipy import sparse
 
 __all__ = [
