@@ -148,7 +148,7 @@ def prove_infeasible(
 def prove_feasible(
     query: ArrayLike,
     keys: ArrayLike,
-    support: Sequence[int],
+    support: Sequence[int] | np.ndarray,
     values: ArrayLike | None = None,
     visible: int | None = None,
 ) -> ExactQuery:

@@ -28,7 +28,6 @@ from .atomic import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-    from typing import IO
 
 __all__ = [
     "ARRAY_FILES",
@@ -346,7 +345,7 @@ class NpzArchive(Mapping):
         return len(self._members)
 
 
-def read_npy(file: IO[bytes]) -> np.ndarray:
+def read_npy(file: io.BufferedIOBase) -> np.ndarray:
     """Return the array of an open ``.npy`` file, of which no more is read than there is."""
     shape, fortran, dtype = _read_header(file)
     needed = dtype.itemsize * math.prod(shape)

@@ -100,7 +100,9 @@ def _solve_block(keys, block):
     return block.rows, queries
 
 
-def least_norm_queries(codes: np.ndarray, values: np.ndarray, rows: Sequence[int]) -> np.ndarray:
+def least_norm_queries(
+    codes: np.ndarray, values: np.ndarray, rows: Sequence[int] | np.ndarray
+) -> np.ndarray:
     """Solve <q, c_j> = b_j with least norm for n rows whose supports have the same size s.
 
     Computed in double precision through the Cholesky factor of each Gram matrix, and checked as

@@ -60,7 +60,7 @@ def least_dim(
     return high
 
 
-def ceil_dim(dim: ArrayLike) -> np.ndarray:
+def ceil_dim(dim: ArrayLike) -> np.int64 | np.ndarray:
     """Round a dimension up to int64."""
     dim = np.asarray(dim)
     if dim.dtype.kind == "f":
