@@ -263,7 +263,7 @@ def _pad(matrix, padding, name):
 # --- What a target is like -----------------------------------------------------------------------
 
 
-def row_counts(target: sparse.csr_array) -> np.ndarray:
+def row_counts(target: sparse.csr_array | MappedTarget) -> np.ndarray:
     """Return |S_i| for each row of a checked target, shape (L,)."""
     return np.diff(target.indptr)
 

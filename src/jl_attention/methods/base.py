@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from scipy import sparse
 
     from ..codes.base import Codes, Seed
+    from ..interop.mapped import MappedLogits
 
 __all__ = [
     "Method",
@@ -134,7 +135,7 @@ class Method(ABC):
     @abstractmethod
     def build(
         self,
-        B: sparse.csr_array,
+        B: sparse.csr_array | MappedLogits,
         dim: int,
         rng: Seed,
         dtype: DTypeLike,

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from scipy import sparse
 
     from ..codes.base import Codes, Seed
-    from ..interop.mapped import MappedTarget
+    from ..interop.mapped import MappedLogits, MappedTarget
     from .base import TargetClass
 
 __all__ = [
@@ -156,7 +156,7 @@ class Interpolate(Method):
 
     def build(
         self,
-        B: sparse.csr_array,
+        B: sparse.csr_array | MappedLogits,
         dim: int,
         rng: Seed,
         dtype: DTypeLike,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from scipy import sparse
 
     from ..codes import Codes
+    from ..interop.mapped import MappedLogits
 
 __all__ = [
     "BLOCK_BYTES",
@@ -34,7 +35,7 @@ BLOCK_BYTES = 2**22
 
 
 def interpolating_queries(
-    B: sparse.csr_array,
+    B: sparse.csr_array | MappedLogits,
     keys: np.ndarray | Codes,
     *,
     executor: Executor | None = None,
