@@ -10,22 +10,6 @@ import jl_attention
 
 MODULES = [module.name for module in pkgutil.walk_packages(jl_attention.__path__, "jl_attention.")]
 
-TYPED = [
-    f"jl_attention.{name}"
-    for name in (
-        *("attention", "constructions", "dimensions", "engine", "errors", "factorisation", "head"),
-        *("logits", "max_margin", "moment_curve", "patterns", "precision", "search", "streaming"),
-        *("targets", "codes.base", "codes.coherence", "methods", "methods.least_norm"),
-        *("interop.atomic", "interop.files", "interop.formats", "interop.mapped"),
-        *("retrieval.critical", "retrieval.formats", "retrieval.given", "retrieval.learned"),
-        *("interop.onnx", "interop.torch", "theory.absorption", "theory.inner_products"),
-        *("theory.capped", "theory.frames", "theory.johnson_lindenstrauss"),
-        *("theory.margin_bounds", "theory.necessary", "theory.one_bit", "theory.orthogonal"),
-        *("theory.tails", "theory.total_variation", "theory.universal"),
-    )
-]
-"""The modules that people call, and what they rest on."""
-
 
 @pytest.mark.parametrize("name", ["jl_attention", *MODULES])
 def test_every_module_says_what_is_public(name):
@@ -75,7 +59,7 @@ def untyped(function):
     return missing + ["return"] * (signature.return_annotation is signature.empty)
 
 
-@pytest.mark.parametrize("name", TYPED)
+@pytest.mark.parametrize("name", MODULES)
 def test_every_public_function_has_types(name):
     found = {
         symbol: untyped(function) for symbol, function in functions(importlib.import_module(name))

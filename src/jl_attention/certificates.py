@@ -8,13 +8,23 @@ linear systems are solved by elimination without fractions, in O(n^3) products o
 machine words. Meant for up to a few dozen dimensions.
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .errors import ConstructionError, ParameterError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike
+
+    from .methods.margin_solver import ConvexCombination
 
 __all__ = [
     "ExactCombination",
@@ -64,7 +74,12 @@ class ExactQuery:
     gap: Fraction | None
 
 
-def prove_infeasible(certificate, keys, values=None, gap=1.0):
+def prove_infeasible(
+    certificate: ConvexCombination,
+    keys: ArrayLike,
+    values: ArrayLike | None = None,
+    gap: float = 1.0,
+) -> ExactCombination:
     """Return an exact proof that a row has no query, of any length.
 
     Parameters
@@ -130,7 +145,13 @@ def prove_infeasible(certificate, keys, values=None, gap=1.0):
     )
 
 
-def prove_feasible(query, keys, support, values=None, visible=None):
+def prove_feasible(
+    query: ArrayLike,
+    keys: ArrayLike,
+    support: Sequence[int] | np.ndarray,
+    values: ArrayLike | None = None,
+    visible: int | None = None,
+) -> ExactQuery:
     """Return the query next to a given one whose ratios are exact, with its exact gap.
 
     With equal values and a gap above 0, a multiple of it has any gap: the row is feasible.
@@ -177,7 +198,7 @@ def prove_feasible(query, keys, support, values=None, visible=None):
     return ExactQuery(tuple(q), min(gaps, default=None))
 
 
-def radon(points):
+def radon(points: ArrayLike) -> tuple[tuple[int, ...], tuple[int, ...], tuple[Fraction, ...]]:
     """Split points into two parts whose convex hulls meet, by an exact affine dependency.
 
     Parameters
@@ -220,7 +241,11 @@ def radon(points):
     )
 
 
-def solve_exactly(matrix, right, free=None):
+def solve_exactly(
+    matrix: Sequence[Sequence[Fraction]],
+    right: Sequence[Fraction],
+    free: Sequence[Fraction] | None = None,
+) -> list[Fraction] | None:
     """Return an exact solution of a linear system, or None if there is none.
 
     Parameters

@@ -5,11 +5,14 @@ construction is impossible at this dimension. Messages go to stderr, results to 
 ``--json`` a result is one JSON object.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import math
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -32,6 +35,9 @@ from .targets import (
 )
 from .theory.total_variation import leak_for_target, leak_for_total_variation
 from .workloads.commands import add_commands as add_workload_commands
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["BAD_INPUT", "DONE", "IMPOSSIBLE", "MISSED", "main"]
 
@@ -63,7 +69,7 @@ CONVENTION = (
 """Said wherever queries and keys are written."""
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
     Parameters

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from scipy import sparse
 
+    from .interop.mapped import MappedTarget
     from .methods import Method
 
 __all__ = [
@@ -192,7 +193,7 @@ def expected_failures(
 
 
 def required_dim_for_target(
-    target: ArrayLike | sparse.sparray,
+    target: ArrayLike | sparse.sparray | MappedTarget,
     method: str | Method = "interpolate",
     ratio_error: float = 0.0,
     leak: float = 0.01,

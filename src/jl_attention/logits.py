@@ -82,7 +82,7 @@ def max_logit(logit_scale: float, max_ratio: float | np.ndarray) -> float | np.n
     return logit_scale + np.log(max_ratio)
 
 
-def all_alike(smallest: np.ndarray, largest: np.ndarray) -> bool:
+def all_alike(smallest: float | np.ndarray, largest: float | np.ndarray) -> bool | np.ndarray:
     """Return whether logits between these are equal up to the rounding of their logarithms."""
     return largest - smallest <= 8 * np.finfo(float).eps * largest
 

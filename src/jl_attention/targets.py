@@ -263,17 +263,17 @@ def _pad(matrix, padding, name):
 # --- What a target is like -----------------------------------------------------------------------
 
 
-def row_counts(target: sparse.csr_array) -> np.ndarray:
+def row_counts(target: sparse.csr_array | MappedTarget) -> np.ndarray:
     """Return |S_i| for each row of a checked target, shape (L,)."""
     return np.diff(target.indptr)
 
 
-def column_counts(target: sparse.csr_array) -> np.ndarray:
+def column_counts(target: sparse.csr_array | MappedTarget) -> np.ndarray:
     """Return the number of nonzeros in each column of a checked target, shape (L,)."""
     return np.bincount(target.indices, minlength=target.shape[1])
 
 
-def row_ratios(target: sparse.csr_array) -> np.ndarray:
+def row_ratios(target: sparse.csr_array | MappedTarget) -> np.ndarray:
     """Return max/min over the nonzeros of each row of a checked target, shape (L,)."""
     start = target.indptr[:-1]
     with np.errstate(over="ignore"):

@@ -8,13 +8,23 @@ exp(-D). A feature that bounds the logits bounds D, and so the leak from below:
 - ALiBi takes slope times distance from a far token before the gap counts.
 """
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, svds
 
 from ..errors import ConstructionError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike
+
+    from .spec import BlockSpec
 
 __all__ = [
     "alibi_price",
@@ -27,7 +37,7 @@ __all__ = [
 ]
 
 
-def query_key_product(spec):
+def query_key_product(spec: BlockSpec) -> float:
     """Return R, the largest s |q| |k| that QK-norm leaves; infinity without it."""
     if not spec.qk_norm:
         return math.inf
@@ -35,7 +45,7 @@ def query_key_product(spec):
     return spec.logit_factor * spec.qk_gain**2 * spec.head_dim * stretch
 
 
-def largest_logit(spec):
+def largest_logit(spec: BlockSpec) -> float:
     """Return Z, a bound on |z_ij| before ALiBi for every input and every projection.
 
     The softcap, or `query_key_product`, or the smaller of the two; infinity without either.
@@ -43,7 +53,9 @@ def largest_logit(spec):
     return min(math.inf if spec.softcap is None else spec.softcap, query_key_product(spec))
 
 
-def largest_mass(spec, row_nnz, visible_count):
+def largest_mass(
+    spec: BlockSpec, row_nnz: ArrayLike, visible_count: ArrayLike
+) -> float | np.ndarray:
     """Return the most of a row that k of the n tokens it sees can get.
 
     Every other token keeps exp(-2 Z) of what the largest gets, so k/(k + (n - k) exp(-2 Z)); for
@@ -71,7 +83,7 @@ def largest_mass(spec, row_nnz, visible_count):
     return (k / (k + (n - k) * math.exp(-2 * largest_logit(spec))))[()]
 
 
-def largest_gap(spec, patterns):
+def largest_gap(spec: BlockSpec, patterns: Sequence[sparse.csr_array]) -> float:
     """Return a bound on the gap that all rows of one key head's patterns can have at once.
 
     Entrywise 2 Z. And where s |q| |k| <= R: let row i of T hold the average over its support minus
@@ -101,7 +113,7 @@ def largest_gap(spec, patterns):
     return gap
 
 
-def contrast_norm(spec, patterns):
+def contrast_norm(spec: BlockSpec, patterns: Sequence[sparse.csr_array]) -> tuple[float, int]:
     """Return (||T||_2, N) of `largest_gap`.
 
     T is never formed: the sum over what a row sees is a difference of cumulative sums, so that a
@@ -152,7 +164,7 @@ def contrast_norm(spec, patterns):
     return float(norm) * (1 + 1e-9), total  # the iteration converges from below
 
 
-def alibi_price(spec, pattern, head):
+def alibi_price(spec: BlockSpec, pattern: sparse.csr_array, head: int) -> float:
     """Return what ALiBi takes from the gap of a row: slope (farthest wanted - nearest other).
 
     Token j beats a token j' that is nearer by t with a gap D only if its s <q, k> is larger by
@@ -187,7 +199,9 @@ def alibi_price(spec, pattern, head):
     return float(slope * price)
 
 
-def check_floor(spec, patterns, heads, leak):
+def check_floor(
+    spec: BlockSpec, patterns: Sequence[sparse.csr_array], heads: Sequence[int], leak: float
+) -> None:
     """Raise `ConstructionError` if a bound forbids these patterns of one key head at this leak."""
     limit = 2 * largest_logit(spec)
     if not math.isfinite(limit):

@@ -4,9 +4,12 @@
 an exit code, a result for ``--json`` and a text.
 """
 
+from __future__ import annotations
+
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +18,10 @@ from ..errors import FileError, MissingFileError, ParameterError, check_int
 from .compile import compile
 from .families import from_config
 
+if TYPE_CHECKING:
+    import argparse
+    from typing import Any
+
 __all__ = [
     "add_commands",
     "compile_file",
@@ -22,7 +29,7 @@ __all__ = [
 ]
 
 
-def add_commands(commands, shared):
+def add_commands(commands: argparse._SubParsersAction, shared: argparse.ArgumentParser) -> None:
     """Add the command.
 
     Parameters
@@ -53,7 +60,7 @@ def add_commands(commands, shared):
     command.set_defaults(run=compile_file)
 
 
-def compile_file(options):
+def compile_file(options: argparse.Namespace) -> tuple[int, dict[str, Any], str]:
     """Find the inputs_embeds for which a model's heads show given patterns, and write them."""
     files.check_writable(options.output, inputs=[options.config, *options.patterns])
     spec = from_config(read_config(options.config, options.max_bytes), options.layer)
@@ -104,7 +111,7 @@ def compile_file(options):
     return 0, result, text
 
 
-def read_config(path, max_bytes=files.MAX_BYTES):
+def read_config(path: str | Path, max_bytes: int = files.MAX_BYTES) -> dict[str, Any]:
     """Return what a model's ``config.json`` holds, or raise `FileError`."""
     path = Path(path)
     try:

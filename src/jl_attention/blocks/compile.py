@@ -4,7 +4,10 @@ For each key head draw codes c_1..c_L; for each of its query heads solve for que
 the X that the block turns into these queries and keys (`weights`).
 """
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
@@ -17,6 +20,14 @@ from .compiled import CompiledBlock
 from .heads import equal_rows, head_queries
 from .weights import check_weights, default_weights, input_for
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import ArrayLike, DTypeLike
+
+    from ..codes.base import Seed
+    from .spec import BlockSpec
+
 __all__ = [
     "check_patterns",
     "compile",
@@ -25,17 +36,17 @@ __all__ = [
 
 
 def compile(
-    spec,
-    patterns,
-    leak=0.01,
-    rng=None,
+    spec: BlockSpec,
+    patterns: Sequence[ArrayLike | sparse.sparray | None],
+    leak: float = 0.01,
+    rng: Seed = None,
     *,
-    dim=None,
-    logit_scale=None,
-    codes=None,
-    weights=None,
-    dtype=np.float64,
-):
+    dim: int | None = None,
+    logit_scale: float | None = None,
+    codes: Sequence[ArrayLike] | None = None,
+    weights: Mapping[str, ArrayLike] | None = None,
+    dtype: DTypeLike = np.float64,
+) -> CompiledBlock:
     """Find the input for which the heads of a block show these patterns.
 
     Parameters
@@ -117,7 +128,12 @@ def compile(
     return built if dtype == np.float64 else built.astype(dtype)
 
 
-def embed(spec, queries, keys, patterns=None):
+def embed(
+    spec: BlockSpec,
+    queries: ArrayLike,
+    keys: ArrayLike,
+    patterns: Sequence[ArrayLike | sparse.sparray | None] | None = None,
+) -> CompiledBlock:
     """Find the input that a block turns into these queries and keys (Theorem B1).
 
     Parameters
@@ -178,7 +194,9 @@ def embed(spec, queries, keys, patterns=None):
     return CompiledBlock(spec, X, weights, tuple(patterns), dim, math.nan, 0)
 
 
-def check_patterns(spec, patterns):
+def check_patterns(
+    spec: BlockSpec, patterns: Sequence[ArrayLike | sparse.sparray | None]
+) -> list[sparse.csr_array | None]:
     """Return the patterns as checked targets, one a query head, or raise.
 
     Raises

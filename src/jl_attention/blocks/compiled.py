@@ -1,6 +1,9 @@
 """What `compile` returns: an input, the weights it is for, and how well it does."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -8,6 +11,13 @@ from ..errors import ParameterError, check_int
 from ..result import Result
 from . import reference
 from .spec import BlockSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+    from numpy.typing import ArrayLike, DTypeLike
+    from scipy import sparse
 
 __all__ = [
     "BLOCK_BYTES",
@@ -46,7 +56,9 @@ class BlockReport(Result):
         self._freeze("row_leak", "row_total_variation")
 
 
-def measure_rows(M, target):
+def measure_rows(
+    M: np.ndarray, target: sparse.csr_array
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Measure rows of an attention matrix, which may lose to a sink, against rows of a target.
 
     Parameters
@@ -110,19 +122,19 @@ class CompiledBlock(Result):
         self._freeze("inputs_embeds")
 
     @property
-    def length(self):
+    def length(self) -> int:
         """L, the number of tokens."""
         return len(self.inputs_embeds)
 
-    def attention(self, head, rows=slice(None)):
+    def attention(self, head: int, rows: slice | ArrayLike = slice(None)) -> np.ndarray:
         """Return rows of a head's attention matrix, by the NumPy reference; shape (n, L)."""
         return reference.attention(self.spec, self.weights, self.inputs_embeds, head, rows)
 
-    def logits(self, head, rows=slice(None)):
+    def logits(self, head: int, rows: slice | ArrayLike = slice(None)) -> np.ndarray:
         """Return rows of a head's logits, minus infinity where the mask hides a token."""
         return reference.logits(self.spec, self.weights, self.inputs_embeds, head, rows)
 
-    def measure(self, head):
+    def measure(self, head: int) -> BlockReport:
         """Measure a head against its pattern, streaming over blocks of rows.
 
         Every pair is looked at: O(L^2 m) time, and one block of rows of memory.
@@ -158,12 +170,12 @@ class CompiledBlock(Result):
             raise ParameterError(f"head={head}: was left free, it has no pattern")
         return self.patterns[head]
 
-    def astype(self, dtype):
+    def astype(self, dtype: DTypeLike) -> CompiledBlock:
         """Return the same with input and weights in another floating-point dtype."""
         weights = {name: array.astype(dtype) for name, array in self.weights.items()}
         return replace(self, inputs_embeds=self.inputs_embeds.astype(dtype), weights=weights)
 
-    def output(self, W_V, W_O):
+    def output(self, W_V: np.ndarray, W_O: np.ndarray) -> np.ndarray:
         """Return what the attention adds to X: sum over h of M_h U W_V^T W_O^T, shape (L, d).
 
         Parameters
@@ -173,7 +185,7 @@ class CompiledBlock(Result):
         """
         return reference.output(self.spec, self.weights, self.inputs_embeds, W_V, W_O)
 
-    def target_output(self, W_V, W_O):
+    def target_output(self, W_V: np.ndarray, W_O: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the same with the patterns in place of the attention, and a bound on the error.
 
         For every head |(M V - A V)_ip| <= TV_i (max_j V_jp - min_j V_jp), V = U W_V^T W_O^T of that
@@ -198,13 +210,13 @@ class CompiledBlock(Result):
             bound += self.measure(head).row_total_variation[:, None] * (high - low)
         return total, bound
 
-    def load_into(self, module):
+    def load_into(self, module: torch.nn.Module) -> torch.nn.Module:
         """Copy the weights into a PyTorch attention, layer or model; see `families.load_into`."""
         from .families import load_into
 
         return load_into(self, module)
 
-    def save(self, path):
+    def save(self, path: str | Path) -> None:
         """Write ``inputs_embeds`` and the weights to a file; see `families.save`."""
         from .families import save
 

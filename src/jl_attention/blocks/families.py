@@ -4,10 +4,13 @@
 and imports nothing. `load_into` needs PyTorch (extra ``blocks``).
 """
 
+from __future__ import annotations
+
 import json
 import math
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +19,13 @@ from ..interop.atomic import write_atomically
 from ..interop.files import check_writable
 from .rotary import Rope
 from .spec import BlockSpec
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    import torch
+
+    from .compiled import CompiledBlock
 
 __all__ = [
     "FAMILIES",
@@ -32,7 +42,7 @@ __all__ = [
 # --- Reading a configuration ---------------------------------------------------------------------
 
 
-def from_config(config, layer=0):
+def from_config(config: Any, layer: int = 0) -> BlockSpec:
     """Return the `BlockSpec` of a layer of a model, from its configuration.
 
     Parameters
@@ -338,7 +348,7 @@ NORM_NAMES = ("input_layernorm", "ln_1", "layernorm_before")
 POSITION_NAMES = ("wpe", "position_embeddings", "token_type_embeddings")
 
 
-def load_into(compiled, module):
+def load_into(compiled: CompiledBlock, module: torch.nn.Module) -> torch.nn.Module:
     """Copy a compiled block's weights into a PyTorch module; returns the module.
 
     Parameters
@@ -467,7 +477,7 @@ LAYOUTS = {
 # --- Files ---------------------------------------------------------------------------------------
 
 
-def save(compiled, path):
+def save(compiled: CompiledBlock, path: str | Path) -> None:
     """Write ``inputs_embeds`` and the weights of a compiled block (extra ``files``).
 
     Parameters

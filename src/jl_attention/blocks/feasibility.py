@@ -1,6 +1,9 @@
 """How many rows of a block's patterns will have no query, before any code is drawn."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,6 +13,14 @@ from ..theory.capped import no_query_probability
 from ..theory.tails import student_tail
 from .compile import check_patterns
 from .heads import GAP_MARGIN, LEVELS, equal_rows, inside
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike
+    from scipy import sparse
+
+    from .spec import BlockSpec
 
 __all__ = [
     "GRID",
@@ -24,7 +35,13 @@ RARE = 1e-9
 """Rows whose T3 query fails with a smaller probability need no finer law."""
 
 
-def expected_failures(spec, patterns, dim=None, leak=0.01, logit_scale=None):
+def expected_failures(
+    spec: BlockSpec,
+    patterns: Sequence[ArrayLike | sparse.sparray | None],
+    dim: int | None = None,
+    leak: float = 0.01,
+    logit_scale: float | None = None,
+) -> float:
     """Return how many rows have no query, on average over Gaussian codes, with all heads used.
 
     The exact law of `theory.capped`, summed over rows and heads, with the tokens that a row sees

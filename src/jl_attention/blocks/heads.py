@@ -4,7 +4,10 @@ What a head adds to s <q, k> and how it bends it is undone on the wanted logits 
 alike: ALiBi by adding what it takes, a softcap by c atanh(z/c), the scale by division.
 """
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +15,11 @@ from ..errors import ConstructionError
 from ..logits import target_logits
 from . import reference
 from .queries import capped_queries
+
+if TYPE_CHECKING:
+    from scipy import sparse
+
+    from .spec import BlockSpec
 
 __all__ = [
     "FREE_LEVEL",
@@ -44,7 +52,14 @@ it. So the row finds the level at which its query is shortest.
 """
 
 
-def head_queries(spec, codes, pattern, head, leak, logit_scale=None):
+def head_queries(
+    spec: BlockSpec,
+    codes: np.ndarray,
+    pattern: sparse.csr_array,
+    head: int,
+    leak: float,
+    logit_scale: float | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the queries of one head in the space of the codes.
 
     Parameters
@@ -131,7 +146,9 @@ def _shortest(spec, codes, pattern, head, gap, free):
     return _check_length(spec, queries, head), corrected
 
 
-def inside(spec, head, z, distance):
+def inside(
+    spec: BlockSpec, head: int, z: float | np.ndarray, distance: int | np.ndarray
+) -> float | np.ndarray:
     """Return <q, c> of a token at this distance whose logit is to be z: ALiBi, cap, scale undone.
 
     Infinite where z is at the softcap or beyond: a ceiling there is none.
@@ -158,7 +175,7 @@ def _inside(spec, wanted, rows, head, ceiling):
     return inner, below
 
 
-def equal_rows(spec, pattern, dim):
+def equal_rows(spec: BlockSpec, pattern: sparse.csr_array, dim: int) -> np.ndarray:
     """Return where the zero query does: rows that give all tokens they see the same.
 
     ALiBi leaves none, and a sink takes too much of such a row; with one, only rows of more than

@@ -11,6 +11,8 @@ second one the mean. (In exact arithmetic eps > 0 would do without: a short enou
 shorter u. But then all hangs on eps.)
 """
 
+from __future__ import annotations
+
 import numpy as np
 
 __all__ = [
@@ -19,11 +21,16 @@ __all__ = [
 ]
 
 
-def rms_norm(x, weight=1.0, eps=1e-6):
+def rms_norm(x: np.ndarray, weight: float | np.ndarray = 1.0, eps: float = 1e-6) -> np.ndarray:
     """Return w * x / sqrt(mean(x^2) + eps) for each row of x."""
     return weight * (x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + x.dtype.type(eps)))
 
 
-def layer_norm(x, weight=1.0, bias=0.0, eps=1e-5):
+def layer_norm(
+    x: np.ndarray,
+    weight: float | np.ndarray = 1.0,
+    bias: float | np.ndarray = 0.0,
+    eps: float = 1e-5,
+) -> np.ndarray:
     """Return w * (x - mean)/sqrt(variance + eps) + b for each row of x."""
     return weight * rms_norm(x - x.mean(axis=-1, keepdims=True), eps=eps) + bias

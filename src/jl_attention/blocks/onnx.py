@@ -4,9 +4,21 @@ Opset 23 has every part: RMSNormalization or LayerNormalization, MatMul, RotaryE
 Attention with grouped heads, scale, softcap and causal mask. Needs the extra ``kernels``.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..errors import ParameterError, check_choice, check_int, require
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import onnx
+
+    from .compiled import CompiledBlock
+    from .spec import BlockSpec
 
 __all__ = [
     "FORMATS",
@@ -22,7 +34,9 @@ OPSET, IR_VERSION = 23, 11
 PROBABILITIES = 3  # what the fourth output of Attention holds: the scores after the softmax
 
 
-def onnx_attention(compiled, head, number_format="float32"):
+def onnx_attention(
+    compiled: CompiledBlock, head: int, number_format: str = "float32"
+) -> np.ndarray:
     """Run a compiled block in ONNX Runtime and return a head's attention matrix.
 
     Parameters
@@ -61,7 +75,13 @@ def onnx_attention(compiled, head, number_format="float32"):
     return session.run(["P"], {"X": X})[0][0, 0].astype(np.float32)
 
 
-def onnx_model(spec, weights, length, heads=None, number_format="float32"):
+def onnx_model(
+    spec: BlockSpec,
+    weights: dict[str, np.ndarray],
+    length: int,
+    heads: Sequence[int] | None = None,
+    number_format: str = "float32",
+) -> onnx.ModelProto:
     """Return the block up to its attention as an ONNX model: X (1, L, d) to P (1, H, L, L).
 
     Parameters

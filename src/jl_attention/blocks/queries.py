@@ -13,8 +13,17 @@ is solved as non-negative least squares (Lawson and Hanson 1974), whose residual
 no query exists.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy.optimize import nnls
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from scipy import sparse
 
 __all__ = [
     "BLOCK_BYTES",
@@ -39,7 +48,9 @@ SMALLEST_RESIDUAL = 1e-7
 NNLS_ROUNDS = 60
 
 
-def capped_queries(codes, wanted, ceiling, certain=True):
+def capped_queries(
+    codes: np.ndarray, wanted: sparse.csr_array, ceiling: Callable, certain: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the shortest queries that meet `wanted` and stay below `ceiling`.
 
     Parameters

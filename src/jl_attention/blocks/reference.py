@@ -1,9 +1,20 @@
 """A block's attention in NumPy, written as its formula stands. See `spec` for the formula."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..errors import check_int
 from .norms import layer_norm, rms_norm
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import ArrayLike
+
+    from .spec import BlockSpec
 
 __all__ = [
     "attention",
@@ -17,7 +28,7 @@ __all__ = [
 ]
 
 
-def normed(spec, weights, X):
+def normed(spec: BlockSpec, weights: dict[str, np.ndarray], X: np.ndarray) -> np.ndarray:
     """Return U = norm(X), shape (L, d): what the projections see."""
     if spec.norm is None:
         return X
@@ -27,7 +38,14 @@ def normed(spec, weights, X):
     return layer_norm(X, weight, weights["input_layernorm.bias"], spec.norm_eps)
 
 
-def projected(spec, weights, U, name, head, positions):
+def projected(
+    spec: BlockSpec,
+    weights: dict[str, np.ndarray],
+    U: np.ndarray,
+    name: str,
+    head: int,
+    positions: np.ndarray,
+) -> np.ndarray:
     """Return a head's queries (``name="q"``) or keys ("k") as they meet in the product.
 
     Parameters
@@ -55,7 +73,15 @@ def projected(spec, weights, U, name, head, positions):
     return spec.rope.rotate(x, positions) if spec.rope else x
 
 
-def logits(spec, weights, X, head, rows=slice(None), *, U=None):
+def logits(
+    spec: BlockSpec,
+    weights: dict[str, np.ndarray],
+    X: np.ndarray,
+    head: int,
+    rows: slice | ArrayLike = slice(None),
+    *,
+    U: np.ndarray | None = None,
+) -> np.ndarray:
     """Return rows of a head's logits, minus infinity where the mask hides a token.
 
     Parameters
@@ -87,7 +113,7 @@ def logits(spec, weights, X, head, rows=slice(None), *, U=None):
     return np.where(visible(spec, rows, len(U)), z, -np.inf).astype(z.dtype)
 
 
-def visible(spec, rows, length):
+def visible(spec: BlockSpec, rows: ArrayLike, length: int) -> np.ndarray:
     """Return which tokens these rows see, a bool array of shape (n, L)."""
     columns, rows = np.arange(length), np.asarray(rows)[:, None]
     if not spec.causal:
@@ -95,20 +121,30 @@ def visible(spec, rows, length):
     return (columns <= rows) & (columns >= spec.first_visible(rows))
 
 
-def softmax_with_sink(z, sink_logit=-np.inf):
+def softmax_with_sink(z: np.ndarray, sink_logit: float = -np.inf) -> np.ndarray:
     """Return exp(z_ij) / (exp(sink) + sum over j of exp(z_ij)); rows sum to 1 without a sink."""
     top = np.maximum(z.max(axis=1, keepdims=True), z.dtype.type(sink_logit))
     weights = np.exp(z - top)
     return weights / (weights.sum(axis=1, keepdims=True) + np.exp(z.dtype.type(sink_logit) - top))
 
 
-def attention(spec, weights, X, head, rows=slice(None), *, U=None):
+def attention(
+    spec: BlockSpec,
+    weights: dict[str, np.ndarray],
+    X: np.ndarray,
+    head: int,
+    rows: slice | ArrayLike = slice(None),
+    *,
+    U: np.ndarray | None = None,
+) -> np.ndarray:
     """Return rows of a head's attention matrix M, shape (n, L); parameters as in `logits`."""
     z = logits(spec, weights, X, head, rows, U=U)
     return softmax_with_sink(z, weights["sinks"][head] if spec.sink is not False else -np.inf)
 
 
-def output(spec, weights, X, W_V, W_O):
+def output(
+    spec: BlockSpec, weights: dict[str, np.ndarray], X: np.ndarray, W_V: np.ndarray, W_O: np.ndarray
+) -> np.ndarray:
     """Return what the attention adds to the hidden states: sum over h of M_h U W_V^T W_O^T.
 
     Parameters
@@ -132,7 +168,9 @@ def output(spec, weights, X, W_V, W_O):
     return total
 
 
-def head_values(spec, U, W_V, W_O):
+def head_values(
+    spec: BlockSpec, U: np.ndarray, W_V: np.ndarray, W_O: np.ndarray
+) -> Iterator[np.ndarray]:
     """Yield V_h W_O^h of each query head, shape (L, d): what its attention averages."""
     size = len(W_V) // spec.kv_heads
     for head in range(spec.query_heads):

@@ -11,11 +11,17 @@ Implementations pair differently. With r rotated coordinates, ``pairing="half"``
 that is learned tells them apart, and a wrong one is silent.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import ParameterError, check_array, check_choice, check_int, check_real
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 __all__ = [
     "PAIRINGS",
@@ -73,7 +79,7 @@ class Rope:
             frequencies = check_array("rope.frequencies", self.frequencies, at_least=0)
             object.__setattr__(self, "frequencies", tuple(frequencies.ravel().tolist()))
 
-    def rotated(self, head_dim):
+    def rotated(self, head_dim: int) -> int:
         """Return r, how many coordinates of a head are rotated."""
         head_dim = check_int("head_dim", head_dim)
         rotated = int(head_dim * self.fraction)
@@ -88,7 +94,7 @@ class Rope:
             )
         return rotated
 
-    def pairs(self, head_dim):
+    def pairs(self, head_dim: int) -> np.ndarray:
         """Return the paired coordinates, shape (r/2, 2), in the order of the frequencies."""
         half = self.rotated(head_dim) // 2
         first = np.arange(half)
@@ -96,7 +102,7 @@ class Rope:
             return np.stack([first, first + half], axis=1)
         return np.stack([2 * first, 2 * first + 1], axis=1)
 
-    def table(self, positions, head_dim):
+    def table(self, positions: ArrayLike, head_dim: int) -> tuple[np.ndarray, np.ndarray]:
         """Return (cos, sin) at the positions, shape (n, r/2) each, times `factor`.
 
         Frequencies and angles are rounded to float32, as every implementation in use does; at
@@ -114,7 +120,7 @@ class Rope:
         angles = angles.astype(np.float64)
         return self.factor * np.cos(angles), self.factor * np.sin(angles)
 
-    def rotate(self, x, positions):
+    def rotate(self, x: np.ndarray, positions: ArrayLike) -> np.ndarray:
         """Return R_i x_i.
 
         Parameters
@@ -130,7 +136,7 @@ class Rope:
         cos, sin = self.table(positions, x.shape[1])
         return self._apply(x, cos.astype(x.dtype), sin.astype(x.dtype))
 
-    def unrotate(self, x, positions):
+    def unrotate(self, x: np.ndarray, positions: ArrayLike) -> np.ndarray:
         """Return R_i^(-1) x_i; parameters and returns as in `rotate`."""
         cos, sin = (part / self.factor**2 for part in self.table(positions, x.shape[1]))
         return self._apply(x, cos.astype(x.dtype), -sin.astype(x.dtype))

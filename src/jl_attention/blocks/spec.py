@@ -9,13 +9,19 @@ A block takes hidden states X (L x d) and computes, for query head h and its key
 each step only where the block has it. `reference` computes it, `compile` inverts it.
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import ParameterError, check_choice, check_int, check_real
 from .rotary import Rope
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = [
     "NORMS",
@@ -137,47 +143,47 @@ class BlockSpec:
     # --- what the block computes with ---
 
     @property
-    def group(self):
+    def group(self) -> int:
         """g, the number of query heads that share a key head."""
         return self.query_heads // self.kv_heads
 
     @property
-    def logit_factor(self):
+    def logit_factor(self) -> float:
         """s, what <q, k> is multiplied by."""
         return self.head_dim**-0.5 if self.scale is None else float(self.scale)
 
     @property
-    def qk_gain(self):
+    def qk_gain(self) -> float | None:
         """The gain of the queries' and keys' own norm, or None without one."""
         return float(self.qk_norm) if self.qk_norm else None
 
     @property
-    def qk_length(self):
+    def qk_length(self) -> float:
         """Length of every query and key with QK-norm, for a projection of mean square 1/2."""
         factor = self.rope.factor if self.rope else 1.0
         return factor * self.qk_gain * math.sqrt(self.head_dim / (1 + 2 * self.norm_eps))
 
     @property
-    def sink_logit(self):
+    def sink_logit(self) -> float:
         """The sink's logit, minus infinity without one."""
         if self.sink is False:
             return -math.inf
         return 0.0 if self.sink is True else float(self.sink)
 
     @property
-    def slopes(self):
+    def slopes(self) -> np.ndarray:
         """ALiBi's slope of every query head, shape (H,); zeros without it."""
         heads = np.arange(1, self.query_heads + 1)
         if self.alibi is True:
             return 2.0 ** (-8 * heads / self.query_heads)
         return np.array(self.alibi) if self.alibi else np.zeros(len(heads))
 
-    def first_visible(self, rows):
+    def first_visible(self, rows: np.ndarray) -> np.ndarray:
         """Return the first token that each of these rows sees."""
         rows = np.asarray(rows)
         return np.zeros_like(rows) if self.window is None else np.maximum(rows - self.window + 1, 0)
 
-    def visible_counts(self, length):
+    def visible_counts(self, length: int) -> np.ndarray:
         """Return how many tokens each of `length` rows sees, shape (L,)."""
         rows = np.arange(length)
         if not self.causal:
@@ -187,11 +193,11 @@ class BlockSpec:
     # --- what the hidden size has room for ---
 
     @property
-    def spare(self):
+    def spare(self) -> int:
         """Coordinates of X that the norm needs: one for the length, one more for the mean."""
         return {"rms": 1, "layer": 2, None: 0}[self.norm]
 
-    def needed_hidden_size(self, dim, heads=None):
+    def needed_hidden_size(self, dim: int, heads: Iterable[int] | None = None) -> int:
         """Return (g + 1) m + what the norm needs, for all key heads: the least hidden size.
 
         Parameters
@@ -205,24 +211,24 @@ class BlockSpec:
         return (len(set(heads)) + len({head // self.group for head in heads})) * dim + self.spare
 
     @property
-    def room(self):
+    def room(self) -> tuple[int, int]:
         """(m, d): the most coordinates a head can use with all heads, and what that needs."""
         dim = self.largest_dim()
         return dim, self.needed_hidden_size(dim)
 
-    def largest_dim(self, heads=None):
+    def largest_dim(self, heads: Iterable[int] | None = None) -> int:
         """Return the most coordinates a head can use: whole rotary pairs only; 0 if none."""
         one = self.needed_hidden_size(1, heads) - self.spare
         return self.usable(min(self.head_dim, (self.hidden_size - self.spare) // one))
 
-    def usable(self, dim):
+    def usable(self, dim: int) -> int:
         """Return the largest number of coordinates up to `dim` that splits no rotary pair."""
         if self.rope is None:
             return dim
         still = self.head_dim - self.rope.rotated(self.head_dim)
         return dim if dim <= still else dim - (dim - still) % 2
 
-    def coordinates(self, dim):
+    def coordinates(self, dim: int) -> np.ndarray:
         """Return the coordinates of a head that are used, in order, shape (dim,).
 
         Those that are not rotated first, then the slowest pairs, whose angles lose the fewest

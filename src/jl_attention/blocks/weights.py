@@ -5,12 +5,22 @@ linear system for all tokens, of (g + 1) m rows a key head. Along a vector ortho
 one number is free; it makes up the length that the norm gives to U.
 """
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import linalg
 
 from ..errors import ConstructionError, ParameterError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import ArrayLike
+
+    from .spec import BlockSpec
 
 __all__ = [
     "RANK_TOLERANCE",
@@ -28,7 +38,7 @@ ROWS = 4096
 """Tokens whose vectors are computed together."""
 
 
-def weight_shapes(spec):
+def weight_shapes(spec: BlockSpec) -> dict[str, tuple[int, ...]]:
     """Return the names and shapes of the parameters that a block's attention depends on."""
     d, m = spec.hidden_size, spec.head_dim
     queries, keys = spec.query_heads * m, spec.kv_heads * m
@@ -46,7 +56,7 @@ def weight_shapes(spec):
     return shapes
 
 
-def default_weights(spec, dim, heads):
+def default_weights(spec: BlockSpec, dim: int, heads: Sequence[int]) -> dict[str, np.ndarray]:
     """Return the fixed parameters: projections that pick coordinates of U, times one gain.
 
     The heads given take `dim` coordinates each, then their key heads; the projections of heads left
@@ -76,7 +86,7 @@ def default_weights(spec, dim, heads):
     return weights
 
 
-def check_weights(spec, weights):
+def check_weights(spec: BlockSpec, weights: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
     """Return given parameters as float64 arrays, or raise `ParameterError`."""
     checked = {}
     for name, shape in weight_shapes(spec).items():
@@ -97,7 +107,14 @@ def check_weights(spec, weights):
     return checked
 
 
-def input_for(spec, weights, vectors, dim, hint, balanced=True):
+def input_for(
+    spec: BlockSpec,
+    weights: dict[str, np.ndarray],
+    vectors: dict[tuple[str, int], np.ndarray],
+    dim: int,
+    hint: str,
+    balanced: bool = True,
+) -> np.ndarray:
     """Return the X whose queries and keys are those wanted.
 
     Parameters

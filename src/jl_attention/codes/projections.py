@@ -97,7 +97,9 @@ class Gaussian:
 class Rademacher:
     """Independent signs +-1/sqrt(m) (Achlioptas 2003)."""
 
-    def sample(self, dim_out, dim_in, rng=None, dtype=np.float64):
+    def sample(
+        self, dim_out: int, dim_in: int, rng: Seed = None, dtype: DTypeLike = np.float64
+    ) -> np.ndarray:
         """Draw a map, ndarray of shape (m, n); parameters and errors as in `Gaussian.sample`."""
         m, n, rng, dtype = _check(dim_out, dim_in, rng, dtype)
         return _signs(rng, (m, n), dtype) / dtype.type(np.sqrt(m))
@@ -152,7 +154,9 @@ class OSNAP:
 
     nonzeros: int = 1
 
-    def sample(self, dim_out, dim_in, rng=None, dtype=np.float64):
+    def sample(
+        self, dim_out: int, dim_in: int, rng: Seed = None, dtype: DTypeLike = np.float64
+    ) -> SparseMap:
         """Draw a `SparseMap`; parameters as in `Gaussian.sample`, errors also for s > m."""
         m, n, rng, dtype = _check(dim_out, dim_in, rng, dtype)
         s = check_int("nonzeros", self.nonzeros, maximum=m)
@@ -171,7 +175,9 @@ class SRHT:
     drawn without replacement. n is rounded up to a power of 2 by appending zeros to x.
     """
 
-    def sample(self, dim_out, dim_in, rng=None, dtype=np.float64):
+    def sample(
+        self, dim_out: int, dim_in: int, rng: Seed = None, dtype: DTypeLike = np.float64
+    ) -> HadamardMap:
         """Draw a `HadamardMap`; parameters as in `Gaussian.sample`.
 
         Raises
@@ -189,7 +195,9 @@ class SRHT:
 class Orthogonal:
     """sqrt(n/m) times m orthonormal rows, uniformly distributed (Haar)."""
 
-    def sample(self, dim_out, dim_in, rng=None, dtype=np.float64):
+    def sample(
+        self, dim_out: int, dim_in: int, rng: Seed = None, dtype: DTypeLike = np.float64
+    ) -> np.ndarray:
         """Draw a map, ndarray of shape (m, n); parameters as in `Gaussian.sample`.
 
         Raises
@@ -233,7 +241,7 @@ class LinearMap(ABC):
         self.shape, self.dtype = shape, np.dtype(dtype)
 
     @property
-    def T(self):
+    def T(self) -> _Transpose:
         """The transpose, for ``X @ P.T``."""
         return _Transpose(self)
 
@@ -243,7 +251,7 @@ class LinearMap(ABC):
         _check_operand(X, 0, self.shape)
         return self._apply(X[None, :])[0] if X.ndim == 1 else self._apply(X.T).T
 
-    def toarray(self):
+    def toarray(self) -> np.ndarray:
         """Return the dense (m, n) matrix."""
         return self @ np.eye(self.shape[1], dtype=self.dtype)
 

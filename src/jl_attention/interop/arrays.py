@@ -26,7 +26,7 @@ GRAPHS = ("networkx", "igraph", "rustworkx", "networkit", "graph_tool", "dgl", "
 """Packages whose objects are graphs: `targets.from_graph` is for them."""
 
 
-def comes_from(value, package):
+def comes_from(value: Any, package: str) -> bool:
     """Return whether an object is of a class of a package, or of a subclass."""
     return any(kind.__module__.partition(".")[0] == package for kind in type(value).__mro__)
 

@@ -27,7 +27,7 @@ from ..errors import FileError, MissingFileError, TargetError, require
 from .atomic import write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 __all__ = [
     "ARRAY_FILES",
@@ -104,7 +104,7 @@ _SAFETENSORS = {
 
 
 @contextmanager
-def errors_named(name, suffix=""):
+def errors_named(name: str | Path, suffix: str = "") -> Iterator[None]:
     """Name the file in our own errors, and turn those of parsers into `FileError`."""
     name = "the standard input" if name == STDIN else name
     try:
@@ -211,7 +211,7 @@ def read_arrays(
         return arrays, metadata.get("jl_attention", "null")
 
 
-def read_content(path, max_bytes, known):
+def read_content(path: str | Path, max_bytes: int, known: Collection[str]) -> tuple[str, bytes]:
     """Return the suffix and the content of a file, or of the standard input.
 
     Parameters and errors as in `suffix_of` and `read_bytes`. The suffix of a file is looked at
@@ -222,7 +222,7 @@ def read_content(path, max_bytes, known):
     return suffix or suffix_of(path, content, known), content
 
 
-def read_bytes(path, max_bytes):
+def read_bytes(path: str | Path, max_bytes: int) -> bytes:
     """Return the content of a file, or of the standard input, of at most `max_bytes`.
 
     Raises
@@ -260,7 +260,7 @@ def _too_large(name, max_bytes):
     return f"{name}: more than max_bytes={max_bytes} bytes (--max-bytes)"
 
 
-def suffix_of(path, content, known):
+def suffix_of(path: str | Path, content: bytes | None, known: Collection[str]) -> str:
     """Return the suffix of a path, or of what content on the standard input looks like.
 
     Parameters
@@ -289,7 +289,7 @@ def suffix_of(path, content, known):
     raise FileError(f"{path}: unknown suffix {Path(path).suffix!r}; expected {', '.join(known)}")
 
 
-def decompress(content, suffix, max_bytes):
+def decompress(content: bytes, suffix: str, max_bytes: int) -> bytes:
     """Return what content of a suffix that ends in ``.gz`` or ``.bz2`` unpacks to."""
     opened = gzip.open if suffix.endswith(".gz") else bz2.open
     with opened(io.BytesIO(content), "rb") as file:
@@ -321,7 +321,7 @@ class NpzArchive(Mapping):
         with self._open(name) as file:
             return read_npy(file)
 
-    def shape_of(self, name):
+    def shape_of(self, name: str) -> tuple[int, ...]:
         """Return the shape that an array says it has, or () if it is no array of numbers."""
         with self._open(name) as file:
             try:
@@ -345,7 +345,7 @@ class NpzArchive(Mapping):
         return len(self._members)
 
 
-def read_npy(file):
+def read_npy(file: io.BufferedIOBase) -> np.ndarray:
     """Return the array of an open ``.npy`` file, of which no more is read than there is."""
     shape, fortran, dtype = _read_header(file)
     needed = dtype.itemsize * math.prod(shape)
@@ -374,7 +374,7 @@ def _read_header(file):
     return shape, fortran, dtype
 
 
-def read_safetensors(content):
+def read_safetensors(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Return the arrays of a ``.safetensors`` content by name, and its metadata; extra ``files``.
 
     bfloat16, which NumPy does not have, comes as float32.
@@ -398,12 +398,12 @@ def read_safetensors(content):
     return arrays, header.get("__metadata__", {})
 
 
-def listed(arrays):
+def listed(arrays: Iterable[str]) -> str:
     """Return a sentence about what a file holds."""
     return f"it holds {sorted(arrays)}"
 
 
-def reason(error):
+def reason(error: BaseException) -> str:
     """Return what an error says in one short line, or its name if it says nothing."""
     text = getattr(error, "strerror", None) or str(error)
     lines = text.strip().splitlines()

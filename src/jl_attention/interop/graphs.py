@@ -13,6 +13,8 @@ from .arrays import comes_from, is_graph, real_array, real_csr
 if TYPE_CHECKING:
     from typing import Any
 
+    from numpy.typing import ArrayLike
+
 __all__ = ["Edges", "edges_of", "read_edge_index"]
 
 
@@ -72,7 +74,13 @@ def edges_of(graph: Any, weight: str | None = "weight") -> Edges | None:
     return None
 
 
-def read_edge_index(edge_index, num_nodes, receivers, weight, name="edge_index"):
+def read_edge_index(
+    edge_index: ArrayLike,
+    num_nodes: int | None,
+    receivers: str,
+    weight: ArrayLike | None,
+    name: str = "edge_index",
+) -> Edges:
     """Return the edges of an edge_index; parameters as in `targets.from_edges`.
 
     Raises

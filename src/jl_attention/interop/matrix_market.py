@@ -82,7 +82,7 @@ class Header(NamedTuple):
     width: int
 
     @property
-    def wanted(self):
+    def wanted(self) -> str:
         """What a line of entries has to hold."""
         return ("one number", "two indices", "two indices and a number")[self.width - 1]
 

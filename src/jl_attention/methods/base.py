@@ -1,8 +1,10 @@
 """What every construction method answers: its theorem, its dimension, its queries and keys."""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -11,6 +13,16 @@ from ..interop.mapped import MappedTarget
 from ..logits import check_precision, max_logit
 from ..targets import opened_or_checked
 from ..theory.search import as_int, doubling_search
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Executor
+
+    from numpy.typing import ArrayLike, DTypeLike
+    from scipy import sparse
+
+    from ..codes.base import Codes, Seed
+    from ..interop.mapped import MappedLogits
 
 __all__ = [
     "Method",
@@ -41,7 +53,7 @@ class TargetClass:
     logit_scale: float
 
     @property
-    def max_logit(self):
+    def max_logit(self) -> float | np.ndarray:
         """Beta = tau + log gamma."""
         return max_logit(self.logit_scale, self.max_ratio)
 
@@ -94,27 +106,44 @@ class Method(ABC):
     # --- What a subclass says ----------------------------------------------------------------
 
     @abstractmethod
-    def default_logit_scale(self, ratio_error, leak):
+    def default_logit_scale(self, ratio_error: float, leak: float) -> float:
         """Return the tau taken where none is given."""
 
     @abstractmethod
-    def least_dim(self, row_nnz):
+    def least_dim(self, row_nnz: int | np.ndarray) -> int | np.ndarray:
         """Return the dimension below which the method cannot work at all."""
 
     @abstractmethod
-    def log_failure(self, dim, asked, bound, scope):
+    def log_failure(
+        self, dim: int | np.ndarray, asked: TargetClass, bound: str, scope: str
+    ) -> float | np.ndarray:
         """Return the log of (a bound on) the probability that the method fails at m = `dim`."""
 
-    def closed_form(self, asked, log_eta):
+    def closed_form(self, asked: TargetClass, log_eta: float | np.ndarray) -> float | np.ndarray:
         """Return the m that the theorem's statement displays, as a float."""
         raise NotImplementedError
 
     @abstractmethod
-    def required_dim_for_target(self, target, precision, failure_prob=0.01):
+    def required_dim_for_target(
+        self,
+        target: sparse.csr_array | MappedTarget,
+        precision: tuple[float, float, float],
+        failure_prob: float = 0.01,
+    ) -> int:
         """Return the least m for one checked target at (eps1, eps2, tau) from `precision`."""
 
     @abstractmethod
-    def build(self, B, dim, rng, dtype, *, keys=None, executor=None, progress=None):
+    def build(
+        self,
+        B: sparse.csr_array | MappedLogits,
+        dim: int,
+        rng: Seed,
+        dtype: DTypeLike,
+        *,
+        keys: Codes | None = None,
+        executor: Executor | None = None,
+        progress: Callable | None = None,
+    ) -> tuple[np.ndarray, Codes]:
         """Choose queries and keys for target logits B.
 
         Parameters
@@ -144,7 +173,9 @@ class Method(ABC):
 
     # --- What follows from it ------------------------------------------------------------------
 
-    def read(self, target):
+    def read(
+        self, target: ArrayLike | sparse.sparray | MappedTarget
+    ) -> sparse.csr_array | MappedTarget:
         """Return a target as `targets.check_target` does, or one that stays on disk as it is.
 
         Raises
@@ -161,7 +192,9 @@ class Method(ABC):
             )
         return target
 
-    def precision(self, ratio_error, leak, logit_scale=None):
+    def precision(
+        self, ratio_error: float, leak: float, logit_scale: float | None = None
+    ) -> tuple[float, float, float]:
         """Return (eps1, eps2, tau) as floats, tau filled in, or raise `ParameterError`."""
         ratio_error = check_real("ratio_error", ratio_error, at_least=0)
         leak = check_real("leak", leak, above=0, below=1)
@@ -178,16 +211,16 @@ class Method(ABC):
 
     def required_dim(
         self,
-        length,
-        row_nnz,
-        max_ratio=1.0,
-        ratio_error=0.0,
-        leak=0.01,
-        failure_prob=0.01,
-        logit_scale=None,
-        bound=None,
-        scope="pattern",
-    ):
+        length: ArrayLike,
+        row_nnz: ArrayLike,
+        max_ratio: ArrayLike = 1.0,
+        ratio_error: float = 0.0,
+        leak: float = 0.01,
+        failure_prob: ArrayLike = 0.01,
+        logit_scale: float | None = None,
+        bound: str | None = None,
+        scope: str = "pattern",
+    ) -> int | np.ndarray:
         """Return the least m that the theorem allows; see `dimensions.required_dim`."""
         asked, bound = self._asked(
             length, row_nnz, max_ratio, ratio_error, leak, logit_scale, bound, scope
@@ -208,16 +241,16 @@ class Method(ABC):
 
     def log_failure_probability(
         self,
-        dim,
-        length,
-        row_nnz,
-        max_ratio=1.0,
-        ratio_error=0.0,
-        leak=0.01,
-        logit_scale=None,
-        bound=None,
-        scope="pattern",
-    ):
+        dim: ArrayLike,
+        length: ArrayLike,
+        row_nnz: ArrayLike,
+        max_ratio: ArrayLike = 1.0,
+        ratio_error: float = 0.0,
+        leak: float = 0.01,
+        logit_scale: float | None = None,
+        bound: str | None = None,
+        scope: str = "pattern",
+    ) -> np.ndarray:
         """Return the log of the expected number of failures; see `dimensions`."""
         asked, bound = self._asked(
             length, row_nnz, max_ratio, ratio_error, leak, logit_scale, bound, scope
@@ -227,15 +260,15 @@ class Method(ABC):
         log_failure = self.log_failure(np.maximum(dim, least), asked, bound, scope)
         return np.where(dim < least, np.maximum(log_failure, 0.0), log_failure)
 
-    def in_batch(self):
+    def in_batch(self) -> Method:
         """Return the method as it is where all keys are drawn at once."""
         return self
 
-    def largest_logit(self, asked, dim):
+    def largest_logit(self, asked: TargetClass, dim: int | np.ndarray) -> float | np.ndarray:
         """Return how large the |logits| of a row at m = `dim` are, up to a shift of the row."""
         return asked.max_logit
 
-    def within_length(self, length, dim):
+    def within_length(self, length: int, dim: int) -> tuple[Method, int]:
         """Return the method and dimension to build with where its theorem asks for m = `dim`."""
         return self, dim
 
@@ -264,7 +297,7 @@ class Method(ABC):
         return f"{self.name}({', '.join(chosen)})" if chosen else self.name
 
 
-def merge_rows(counts, norms):
+def merge_rows(counts: np.ndarray, norms: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the distinct pairs (count, norm) and how often each occurs: equal rows fail alike."""
     order = np.lexsort((norms, counts))
     counts, norms = counts[order], norms[order]

@@ -5,8 +5,10 @@ exact. What leaks is luck of the codes, and its law is known: for Gaussian codes
 logit is ||b|| times Student's t over sqrt(nu), and tight frames make it smaller.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -25,6 +27,17 @@ from ..theory import frames
 from ..theory.search import doubling_search
 from .base import Method, merge_rows
 from .least_norm import interpolating_queries
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Executor
+
+    from numpy.typing import DTypeLike
+    from scipy import sparse
+
+    from ..codes.base import Codes, Seed
+    from ..interop.mapped import MappedLogits, MappedTarget
+    from .base import TargetClass
 
 __all__ = [
     "Interpolate",
@@ -64,15 +77,17 @@ class Interpolate(Method):
         if self.codes is not None:
             check_choice("codes", self.codes, codes.KINDS)
 
-    def default_logit_scale(self, ratio_error, leak):
+    def default_logit_scale(self, ratio_error: float, leak: float) -> float:
         """Return 3 log(1/eps2)."""
         return interpolation_scale(leak)
 
-    def least_dim(self, row_nnz):
+    def least_dim(self, row_nnz: int | np.ndarray) -> int | np.ndarray:
         """Return k: more codes than dimensions are linearly dependent."""
         return row_nnz
 
-    def log_failure(self, dim, asked, bound, scope):
+    def log_failure(
+        self, dim: int | np.ndarray, asked: TargetClass, bound: str, scope: str
+    ) -> float | np.ndarray:
         """Return the log of L (L-1) times the tail of a row of k weights beta, or of its bound."""
         theta = _rise(asked)
         if bound == "closed_form":
@@ -82,14 +97,19 @@ class Interpolate(Method):
         # A row with fewer than k nonzeros has a smaller tail but up to L - 1 places to leak to.
         return frames.log_expected_leaks(dim, asked.length, asked.row_nnz, theta, self._law)
 
-    def closed_form(self, asked, log_eta):
+    def closed_form(self, asked: TargetClass, log_eta: float | np.ndarray) -> float | np.ndarray:
         """Return k - 1 + 2 ln(L^2/(2 eta))/ln(1 + theta^2): for Gaussian codes, and tight ones."""
         self._check_closed_form()
         rate = np.log1p(_rise(asked) ** 2) / 2
         log_pairs = 2 * np.log(asked.length)
         return asked.row_nnz - 1 + np.maximum(1, (log_pairs - np.log(2) - log_eta) / rate)
 
-    def required_dim_for_target(self, target, precision, failure_prob=0.01):
+    def required_dim_for_target(
+        self,
+        target: sparse.csr_array | MappedTarget,
+        precision: tuple[float, float, float],
+        failure_prob: float = 0.01,
+    ) -> int:
         """Return the least m by the exact tails, summed over the rows of the target."""
         _, leak, tau = precision
         length, counts = target.shape[0], row_counts(target).astype(np.int64)
@@ -117,7 +137,7 @@ class Interpolate(Method):
             norms = np.sqrt(np.diff(B.indptr)) * np.maximum.reduceat(B.data, B.indptr[:-1])
         return norms, ~_uniform(B)
 
-    def in_batch(self):
+    def in_batch(self) -> Interpolate:
         """Return it with tight codes where none were named: all keys are drawn at once."""
         return replace(self, codes="tight") if self.codes is None else self
 
@@ -130,11 +150,21 @@ class Interpolate(Method):
         if self._law == "unit":
             raise ParameterError('bound="closed_form": not known for codes="unit"')
 
-    def within_length(self, length, dim):
+    def within_length(self, length: int, dim: int) -> tuple[Interpolate, int]:
         """Return at most m = L for a tight frame, which is then orthogonal: nothing leaks."""
         return self, dim if self.codes in ("gaussian", "unit") else min(dim, length)
 
-    def build(self, B, dim, rng, dtype, *, keys=None, executor=None, progress=None):
+    def build(
+        self,
+        B: sparse.csr_array | MappedLogits,
+        dim: int,
+        rng: Seed,
+        dtype: DTypeLike,
+        *,
+        keys: Codes | None = None,
+        executor: Executor | None = None,
+        progress: Callable | None = None,
+    ) -> tuple[np.ndarray, Codes]:
         """Draw codes, unless they are given, and solve for the queries; costs O(L k^2 m)."""
         if keys is None:
             keys = codes.draw(self.codes or "tight", B.shape[0], dim, rng, dtype)

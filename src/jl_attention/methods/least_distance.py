@@ -17,6 +17,8 @@ candidate enters, or a multiplier reaches 0, and its candidate leaves. Each entr
 no set comes back. If z = 0 and r <= 0 on A, then v - N^T r = 0 proves that there is no q.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,12 +68,14 @@ HAIR = 1e-14
 """Relative change of a Gram matrix's diagonal, without which twins would make it singular."""
 
 
-def rounding(dim, length):
+def rounding(dim: int, length: float | np.ndarray) -> float | np.ndarray:
     """Return what rounding leaves of <v, q>, for a query of this length."""
     return ROUNDING * dim * length
 
 
-def least_norm(normals, values, scratch=None):
+def least_norm(
+    normals: np.ndarray, values: np.ndarray, scratch: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the shortest queries with N q = values, and u with q = N^T u.
 
     Parameters
@@ -98,7 +102,7 @@ def least_norm(normals, values, scratch=None):
     return _combine(u, normals), u
 
 
-def largest_error(queries, normals, values):
+def largest_error(queries: np.ndarray, normals: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Return the largest |N q - values| of each row."""
     return np.abs(values - _apply(normals, queries)).max(axis=1, initial=0.0)
 
@@ -119,11 +123,11 @@ class Rows:
     def __len__(self):
         return len(self.weakest)
 
-    def take(self, rows):
+    def take(self, rows: np.ndarray | list[int]) -> Rows:
         """Return some of the rows."""
         return Rows(self.keys, self.weakest[rows], self.equalities[rows], self.values[rows])
 
-    def normals(self, tokens):
+    def normals(self, tokens: np.ndarray) -> np.ndarray:
         """Return v_j = c_s - c_j of each token, 0 for -1, shape (n, c, m)."""
         normals = self.keys.take(tokens, axis=0)
         np.subtract(self.weakest[:, None], normals, out=normals)
@@ -157,7 +161,7 @@ class LeastDistance:
     def __len__(self):
         return len(self.queries)
 
-    def take(self, rows):
+    def take(self, rows: np.ndarray | list[int]) -> LeastDistance:
         """Return a copy of some rows."""
         other = LeastDistance.__new__(LeastDistance)
         other.rows = self.rows.take(rows)
@@ -165,18 +169,18 @@ class LeastDistance:
             setattr(other, name, getattr(self, name)[rows])
         return other
 
-    def put(self, rows, other):
+    def put(self, rows: np.ndarray, other: LeastDistance) -> None:
         """Overwrite some rows."""
         for name in ("queries", "active", "multipliers", "updates"):
             getattr(self, name)[rows] = getattr(other, name)
 
     @property
-    def used(self):
+    def used(self) -> int:
         """Slots from here on are free in every row."""
         taken = (self.active != FREE).any(axis=0)
         return len(taken) - int(taken[::-1].argmax()) if taken.any() else 0
 
-    def system(self, used=None):
+    def system(self, used: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return N and (e, 1), zero in free slots, of the first slots."""
         active = self.active[:, :used]
         size = min(self.rows.equalities.shape[1], active.shape[1])
@@ -187,7 +191,7 @@ class LeastDistance:
         values[:, :size][given] = self.rows.values[:, :size][given]
         return normals, values
 
-    def run(self, tokens):
+    def run(self, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Search on these candidates.
 
         Parameters
@@ -220,7 +224,7 @@ class LeastDistance:
             rows, search = rows[moving], search.take(moving)
         return outcome, picks, self._polish()
 
-    def combination(self, row, pick):
+    def combination(self, row: int, pick: int) -> tuple[np.ndarray, np.ndarray]:
         """Return v - N^T r at a pick, as tokens and weights; r refined once."""
         dim = self.queries.shape[1]
         one = self.take([row])
@@ -231,7 +235,7 @@ class LeastDistance:
         active = one.active[0] >= 0
         return np.append(one.active[0][active], pick), np.append(-r[active], 1.0)
 
-    def repair(self, some):
+    def repair(self, some: np.ndarray) -> None:
         """Compute all of some rows from their active sets anew, less negative multipliers."""
         rows, dim = np.nonzero(some)[0], self.queries.shape[1]
         while len(rows):
@@ -261,7 +265,9 @@ class LeastDistance:
         return is_shortest(q, u, N, values, self.active[:, :used] >= 0)
 
 
-def is_shortest(q, u, N, values, inequality):
+def is_shortest(
+    q: np.ndarray, u: np.ndarray, N: np.ndarray, values: np.ndarray, inequality: np.ndarray
+) -> np.ndarray:
     """Return where N q = values, q = N^T u and u >= 0 at inequalities hold but for rounding."""
     length = np.linalg.norm(q, axis=1)
     error = largest_error(q, N, values)

@@ -5,6 +5,8 @@ rows and R upper triangular: z = v - Q^T d and r = R^(-1) d with d = Q v, and Gi
 a candidate out. Without numba all this is plain Python, right and slow.
 """
 
+from __future__ import annotations
+
 import numpy as np
 
 __all__ = [
@@ -51,13 +53,13 @@ class CompiledLeastDistance:
     def __len__(self):
         return len(self.queries)
 
-    def take(self, rows):
+    def take(self, rows: np.ndarray) -> CompiledLeastDistance:
         """Return a copy of some rows."""
         other = CompiledLeastDistance(self.rows.take(rows))
         other.queries, other.active = self.queries[rows], self.active[rows]
         return other
 
-    def run(self, tokens):
+    def run(self, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Search on these candidates, from the last active sets."""
         n = len(self)
         outcome, picks = np.full(n, CUT_OFF), np.zeros(n, dtype=int)
@@ -78,12 +80,12 @@ class CompiledLeastDistance:
         )
         return outcome, picks, sound
 
-    def combination(self, row, pick):
+    def combination(self, row: int, pick: int) -> tuple[np.ndarray, np.ndarray]:
         """Return v - N^T r at a pick, as tokens and weights."""
         active = self.active[row] >= 0
         return np.append(self.active[row][active], pick), np.append(self.weights[row][active], 1.0)
 
-    def repair(self, some):
+    def repair(self, some: np.ndarray) -> None:
         """Do nothing: every search factors its first active set anew."""
 
 

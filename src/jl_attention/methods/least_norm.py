@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from scipy import sparse
 
     from ..codes import Codes
+    from ..interop.mapped import MappedLogits
 
 __all__ = [
     "BLOCK_BYTES",
@@ -34,7 +35,7 @@ BLOCK_BYTES = 2**22
 
 
 def interpolating_queries(
-    B: sparse.csr_array,
+    B: sparse.csr_array | MappedLogits,
     keys: np.ndarray | Codes,
     *,
     executor: Executor | None = None,
@@ -100,7 +101,9 @@ def _solve_block(keys, block):
     return block.rows, queries
 
 
-def least_norm_queries(codes: np.ndarray, values: np.ndarray, rows: Sequence[int]) -> np.ndarray:
+def least_norm_queries(
+    codes: np.ndarray, values: np.ndarray, rows: Sequence[int] | np.ndarray
+) -> np.ndarray:
     """Solve <q, c_j> = b_j with least norm for n rows whose supports have the same size s.
 
     Computed in double precision through the Cholesky factor of each Gram matrix, and checked as

@@ -146,7 +146,7 @@ class ConvexCombination:
     distance: float
 
     @property
-    def least_length(self):
+    def least_length(self) -> float:
         """No query is shorter than this."""
         return float(self.contradiction / self.distance) if self.distance > 0 else np.inf
 

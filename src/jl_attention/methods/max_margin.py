@@ -5,8 +5,10 @@ that it has none is known exactly (`theory.absorption`). So the dimension is a t
 m at which the expected number of rows without a query is at most eta.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -18,6 +20,18 @@ from ..theory import absorption
 from ..theory.margin_bounds import predicted_scale_ratio
 from .base import Method
 from .margin_solver import shortest_queries
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Executor
+    from typing import Any
+
+    from numpy.typing import ArrayLike, DTypeLike
+    from scipy import sparse
+
+    from ..codes.base import Codes, Seed
+    from .base import TargetClass
+    from .margin_solver import MaxMarginResult
 
 __all__ = [
     "MaxMargin",
@@ -60,22 +74,24 @@ class MaxMargin(Method):
         """Check the name of the codes."""
         check_choice("codes", self.codes, codes.KINDS)
 
-    def default_logit_scale(self, ratio_error, leak):
+    def default_logit_scale(self, ratio_error: float, leak: float) -> float:
         """Return log(1/eps2) and a little."""
         return exact_gap_scale(leak)
 
-    def largest_logit(self, asked, dim):
+    def largest_logit(self, asked: TargetClass, dim: int | np.ndarray) -> float | np.ndarray:
         """Return the predicted product of the norms of a typical row's query and of a key."""
         if (asked.row_nnz >= asked.length).any():
             return asked.max_logit
         ratio = predicted_scale_ratio(dim, asked.length, asked.row_nnz)
         return asked.logit_scale * ratio
 
-    def least_dim(self, row_nnz):
+    def least_dim(self, row_nnz: int | np.ndarray) -> np.ndarray:
         """Return 1."""
         return np.ones_like(row_nnz)
 
-    def log_failure(self, dim, asked, bound, scope):
+    def log_failure(
+        self, dim: int | np.ndarray, asked: TargetClass, bound: str, scope: str
+    ) -> float | np.ndarray:
         """Return the log of the expected number of rows without a query, exactly."""
         return absorption.log_expected_failures(dim, asked.length, asked.row_nnz, scope)
 
@@ -84,11 +100,26 @@ class MaxMargin(Method):
         shape = np.broadcast_shapes(np.shape(dims), asked.max_ratio.shape)
         return dims if not shape else np.broadcast_to(dims, shape).copy()
 
-    def required_dim_for_target(self, target, precision, failure_prob=0.01):
+    def required_dim_for_target(
+        self,
+        target: sparse.csr_array,
+        precision: tuple[float, float, float],
+        failure_prob: float = 0.01,
+    ) -> int:
         """Return the least m for the support sizes of the target."""
         return absorption.required_dim_for_counts(target.shape[0], row_counts(target), failure_prob)
 
-    def build(self, B, dim, rng, dtype, *, keys=None, executor=None, progress=None):
+    def build(
+        self,
+        B: sparse.csr_array,
+        dim: int,
+        rng: Seed,
+        dtype: DTypeLike,
+        *,
+        keys: Codes | None = None,
+        executor: Executor | None = None,
+        progress: Callable | None = None,
+    ) -> tuple[np.ndarray, Codes]:
         """Draw codes, unless they are given, and find the shortest query of each row."""
         if keys is None:
             keys = codes.draw(self.codes, B.shape[0], dim, rng, dtype)
@@ -103,7 +134,15 @@ class MaxMargin(Method):
             )
         return result.queries.astype(dtype), keys
 
-    def queries(self, target, keys, *, leak=0.01, logit_scale=None, **options):
+    def queries(
+        self,
+        target: ArrayLike | sparse.sparray,
+        keys: ArrayLike | Codes,
+        *,
+        leak: float = 0.01,
+        logit_scale: float | None = None,
+        **options: Any,
+    ) -> MaxMarginResult:
         """Return the shortest query of each row for given keys, or why there is none.
 
         Parameters

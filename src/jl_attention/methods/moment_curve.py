@@ -12,8 +12,10 @@ is the same for the whole row, and softmax does not see it. The ratios are exact
 L^2 for spread supports and up to L^(2k) for clustered ones: the price is the size of the logits.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -22,6 +24,16 @@ from ..errors import ConstructionError
 from ..logits import exact_gap_scale
 from ..targets import row_counts
 from .base import Method
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Executor
+
+    from numpy.typing import DTypeLike
+    from scipy import sparse
+
+    from ..codes.base import Codes, Seed
+    from .base import TargetClass
 
 __all__ = [
     "LOST_DIGITS",
@@ -57,11 +69,11 @@ class MomentCurve(Method):
 
     logit_scale: float | None = None
 
-    def default_logit_scale(self, ratio_error, leak):
+    def default_logit_scale(self, ratio_error: float, leak: float) -> float:
         """Return log(1/eps2) and a little."""
         return exact_gap_scale(leak)
 
-    def largest_logit(self, asked, dim):
+    def largest_logit(self, asked: TargetClass, dim: int | np.ndarray) -> float | np.ndarray:
         """Return the largest spread of a row of equal weights: that of a support around a gap.
 
         The product falls to prod_{s=1..k} (1 - cos(2 pi ceil(s/2)/L)) at a token between the k
@@ -73,23 +85,40 @@ class MomentCurve(Method):
         with np.errstate(over="ignore"):
             return asked.logit_scale * np.exp(k * np.log(2) - fall.sum(axis=-1))
 
-    def least_dim(self, row_nnz):
+    def least_dim(self, row_nnz: int | np.ndarray) -> int | np.ndarray:
         """Return 2k."""
         return 2 * row_nnz
 
-    def log_failure(self, dim, asked, bound, scope):
+    def log_failure(
+        self, dim: int | np.ndarray, asked: TargetClass, bound: str, scope: str
+    ) -> np.ndarray:
         """Return -inf from m = 2k on: nothing is random."""
         return np.where(dim >= self.least_dim(asked.row_nnz), -np.inf, 0.0)
 
-    def closed_form(self, asked, log_eta):
+    def closed_form(self, asked: TargetClass, log_eta: float | np.ndarray) -> float | np.ndarray:
         """Return 2k."""
         return self.least_dim(asked.row_nnz) + 0.0 * (asked.length + asked.max_ratio + log_eta)
 
-    def required_dim_for_target(self, target, precision, failure_prob=0.01):
+    def required_dim_for_target(
+        self,
+        target: sparse.csr_array,
+        precision: tuple[float, float, float],
+        failure_prob: float = 0.01,
+    ) -> int:
         """Return 2k."""
         return 2 * int(row_counts(target).max())
 
-    def build(self, B, dim, rng, dtype, *, keys=None, executor=None, progress=None):
+    def build(
+        self,
+        B: sparse.csr_array,
+        dim: int,
+        rng: Seed,
+        dtype: DTypeLike,
+        *,
+        keys: Codes | None = None,
+        executor: Executor | None = None,
+        progress: Callable | None = None,
+    ) -> tuple[np.ndarray, Codes]:
         """Put keys on the curve and polynomials into queries.
 
         A row that rounding would spoil is refused: the message names it and the size of its logits.

@@ -1,7 +1,9 @@
 """What T1 and T2 share: B = F H^T is projected, and inner products survive up to an error."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -18,6 +20,13 @@ from ..theory.inner_products import (
 )
 from ..theory.search import doubling_search
 from .base import Method
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+    from scipy import sparse
+
+    from ..codes.base import Codes, Seed
+    from .base import TargetClass
 
 __all__ = [
     "PROVED",
@@ -59,19 +68,21 @@ class Projected(Method):
         if not callable(getattr(self.projection, "sample", None)):
             check_choice("projection", self.projection, FAMILIES)
 
-    def norm(self, asked):
+    def norm(self, asked: TargetClass) -> float | np.ndarray:
         """Return the bound on ||x|| ||y|| for the pairs whose inner products are the logits."""
         raise NotImplementedError
 
-    def default_logit_scale(self, ratio_error, leak):
+    def default_logit_scale(self, ratio_error: float, leak: float) -> float:
         """Return log((1 + eps1)/eps2), the smallest that the theorem allows."""
         return smallest_logit_scale(ratio_error, leak)
 
-    def least_dim(self, row_nnz):
+    def least_dim(self, row_nnz: int | np.ndarray) -> np.ndarray:
         """Return 1."""
         return np.ones_like(row_nnz)
 
-    def log_failure(self, dim, asked, bound, scope):
+    def log_failure(
+        self, dim: int | np.ndarray, asked: TargetClass, bound: str, scope: str
+    ) -> float | np.ndarray:
         """Return the log of the union bound over all entries, or over differences of them."""
         self._check_proved(bound)
         if bound == "differences":
@@ -95,14 +106,19 @@ class Projected(Method):
             return np.where(dim >= asked.length, -np.inf, log_failure)  # a rotation
         return log_failure
 
-    def closed_form(self, asked, log_eta):
+    def closed_form(self, asked: TargetClass, log_eta: float | np.ndarray) -> float | np.ndarray:
         """Return ln(4 L^2/eta)/(eps^2/4 - eps^3/6)."""
         self._check_proved("closed_form")
         rate = polarisation_exponent(np.minimum(*self._errors(asked)))
         enough = np.maximum(1, (2 * np.log(asked.length) + np.log(4) - log_eta) / rate)
         return np.minimum(enough, asked.length) if self.projection == "orthogonal" else enough
 
-    def required_dim_for_target(self, target, precision, failure_prob=0.01):
+    def required_dim_for_target(
+        self,
+        target: sparse.csr_array,
+        precision: tuple[float, float, float],
+        failure_prob: float = 0.01,
+    ) -> int:
         """Return the least m by the form in differences, summed over the rows of the target."""
         self._check_proved("differences")
         law = "chernoff" if self.projection in PROVED else "signs"
@@ -111,13 +127,13 @@ class Projected(Method):
         dim = doubling_search(log_failure, log_eta, 1)
         return min(dim, target.shape[0]) if self.projection == "orthogonal" else dim
 
-    def within_length(self, length, dim):
+    def within_length(self, length: int, dim: int) -> tuple[Projected, int]:
         """Return a rotation at m = L where the theorem asks for more: it makes no error at all."""
         if dim < length:
             return self, dim
         return replace(self, projection="orthogonal"), length
 
-    def projected_identity(self, length, dim, rng, dtype):
+    def projected_identity(self, length: int, dim: int, rng: Seed, dtype: DTypeLike) -> Codes:
         """Return P^T for a projection P of R^L, as codes of shape (L, m)."""
         if self.projection in PROVED:
             kind = codes.KINDS[self.projection]

@@ -1,11 +1,23 @@
 """T2: project the trivial factorisation B = B I; only rows need be sparse."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from .projected import Projected
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Executor
+
+    from numpy.typing import DTypeLike
+    from scipy import sparse
+
+    from ..codes.base import Codes, Seed
+    from .base import TargetClass
 
 __all__ = [
     "RowProjection",
@@ -29,11 +41,21 @@ class RowProjection(Projected):
     hypotheses: ClassVar[str] = "Rows are sparse; the target does not depend on the projection."
     sides: ClassVar[int] = 1  # only a rise leaks
 
-    def norm(self, asked):
+    def norm(self, asked: TargetClass) -> float | np.ndarray:
         """Return sqrt(k) beta."""
         return asked.max_logit * np.sqrt(asked.row_nnz)
 
-    def build(self, B, dim, rng, dtype, *, keys=None, executor=None, progress=None):
+    def build(
+        self,
+        B: sparse.csr_array,
+        dim: int,
+        rng: Seed,
+        dtype: DTypeLike,
+        *,
+        keys: Codes | None = None,
+        executor: Executor | None = None,
+        progress: Callable | None = None,
+    ) -> tuple[np.ndarray, Codes]:
         """X2 = P^T, X1 = B P^T; costs O(nnz(B) m), and columns may be dense."""
         keys = self.projected_identity(B.shape[0], dim, rng, dtype)
         return B.astype(dtype) @ keys.array(), keys

@@ -1,7 +1,9 @@
 """T1, the paper's way: project the balanced halves of B's singular value decomposition."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from scipy import sparse
@@ -9,6 +11,15 @@ from scipy import sparse
 from ..codes import GivenCodes
 from ..factorisation import balanced_factors
 from .projected import Projected
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Executor
+
+    from numpy.typing import DTypeLike
+
+    from ..codes.base import Codes, Seed
+    from .base import TargetClass
 
 __all__ = [
     "SVDProjection",
@@ -31,11 +42,21 @@ class SVDProjection(Projected):
     )
     sides: ClassVar[int] = 2
 
-    def norm(self, asked):
+    def norm(self, asked: TargetClass) -> float | np.ndarray:
         """Return k beta, at least sqrt(||B||_1 ||B||_inf)."""
         return asked.max_logit * asked.row_nnz
 
-    def build(self, B, dim, rng, dtype, *, keys=None, executor=None, progress=None):
+    def build(
+        self,
+        B: sparse.csr_array,
+        dim: int,
+        rng: Seed,
+        dtype: DTypeLike,
+        *,
+        keys: Codes | None = None,
+        executor: Executor | None = None,
+        progress: Callable | None = None,
+    ) -> tuple[np.ndarray, Codes]:
         """Factor B, in blocks where it has some, and project; costs O(L^3) if it is connected."""
         projection = self.projected_identity(B.shape[0], dim, rng, dtype).array()
         queries = np.zeros((B.shape[0], dim), dtype=dtype)
@@ -48,7 +69,7 @@ class SVDProjection(Projected):
         return queries, GivenCodes(keys)
 
 
-def connected_blocks(B):
+def connected_blocks(B: sparse.csr_array) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (rows, columns) of the connected components of B's bipartite graph of nonzeros."""
     from scipy.sparse import csgraph  # takes a while to import, and only this needs it
 

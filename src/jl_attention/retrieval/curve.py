@@ -1,5 +1,7 @@
 """Documents on the moment curve (T5): one set stands for all its rotations."""
 
+from __future__ import annotations
+
 import math
 from itertools import combinations
 
@@ -14,7 +16,7 @@ __all__ = [
 ]
 
 
-def curve_n(top_k, dtype, max_sets):
+def curve_n(top_k: int, dtype: str, max_sets: int) -> CriticalN:
     """Return the critical n of the moment curve, by doubling and bisection."""
 
     def sets(n):
@@ -60,7 +62,7 @@ def _rotated(n, top_k, dtype):
     return gap > 2 * moved, size / gap, sets
 
 
-def polynomials(n, sets):
+def polynomials(n: int, sets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the query -prod_s (1 - cos(theta - theta_s)) of each set, and its gap (T5).
 
     log(1 - cos) is concave between its poles, and so is the log of the product between two roots:

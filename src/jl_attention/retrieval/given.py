@@ -1,6 +1,6 @@
 """Which sets of given documents are returned."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain, combinations, islice
 
@@ -215,7 +215,7 @@ def _largest(documents, sets, bounds, dtype):
     return largest
 
 
-def colexicographic(n: int, top_k: int) -> np.ndarray:
+def colexicographic(n: int, top_k: int) -> Iterator[tuple[int, ...]]:
     """Yield the sets of k of n documents, those of the first documents first."""
     return chain.from_iterable(
         ((*rest, last) for rest in combinations(range(last), top_k - 1)) for last in range(n)

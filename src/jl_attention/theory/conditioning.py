@@ -54,7 +54,7 @@ def wrong_sign_tail(dim: ArrayLike, correlation: ArrayLike) -> float | np.ndarra
     return tails.student_tail(dim, rho / np.sqrt((1 - rho) * (1 + rho)))
 
 
-def wrong_sign_bound(dim, correlation):
+def wrong_sign_bound(dim: ArrayLike, correlation: ArrayLike) -> float | np.ndarray:
     """Return (1-rho^2)^(m/2)/2, at least `wrong_sign_tail`, by the Student lemma (L0).
 
     Parameters and errors as in `wrong_sign_tail`.

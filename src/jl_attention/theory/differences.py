@@ -42,6 +42,8 @@ from . import inner_products, one_bit, orthogonal
 from .search import as_int, doubling_search, log_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import ArrayLike
     from scipy import sparse
 
@@ -95,7 +97,7 @@ CLASS_LAWS = ("chernoff", "signs")
 """The laws that are monotone in N and r, so that they speak for a class of targets."""
 
 
-def default_logit_scale(ratio_error, leak):
+def default_logit_scale(ratio_error: float, leak: float) -> float:
     """Return tau = log(1/eps2) + sqrt(2) log(1+eps1), close to best for this form of T1 and T2."""
     return np.sqrt(2) * np.log1p(ratio_error) - np.log(leak)
 
@@ -285,7 +287,14 @@ def expected_failures_for_target(
     return expected if expected.ndim else float(expected)
 
 
-def class_log_failure(length, row_nnz, method, max_ratio, precision, law="chernoff"):
+def class_log_failure(
+    length: ArrayLike,
+    row_nnz: ArrayLike,
+    method: str,
+    max_ratio: ArrayLike,
+    precision: tuple[float, float, float],
+    law: str = "chernoff",
+) -> Callable:
     """Return m -> log of the bound on the failure probability, for the class (L, k, gamma)."""
     check_choice("method", method, METHODS)
     check_choice("law", law, CLASS_LAWS)
@@ -310,7 +319,12 @@ def class_log_failure(length, row_nnz, method, max_ratio, precision, law="cherno
     return log_failure
 
 
-def target_log_failure(target, method, precision, law="chernoff"):
+def target_log_failure(
+    target: sparse.csr_array,
+    method: str,
+    precision: tuple[float, float, float],
+    law: str = "chernoff",
+) -> Callable:
     """Return m -> log of the bound on the failure probability of one checked target."""
     check_choice("method", method, METHODS)
     check_choice("law", law, LAWS if method == "row_projection" else CLASS_LAWS)

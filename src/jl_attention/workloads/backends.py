@@ -3,12 +3,18 @@
 ONNX Runtime comes with the extra ``kernels``, PyTorch with ``torch``. All of them run on the CPU.
 """
 
+from __future__ import annotations
+
 from functools import partial
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import check_choice, require
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = [
     "installed",
@@ -20,7 +26,7 @@ _OPSET, _IR_VERSION = 23, 11
 _TORCH_BACKENDS = ("MATH", "FLASH_ATTENTION")  # the others have no CPU version
 
 
-def installed():
+def installed() -> dict[tuple[str, str], Callable]:
     """Return the kernels that are installed here.
 
     Returns
@@ -40,7 +46,9 @@ def installed():
     return found
 
 
-def onnx_runtime(number_format, Q, K, V, mask):
+def onnx_runtime(
+    number_format: str, Q: np.ndarray, K: np.ndarray, V: np.ndarray, mask: np.ndarray
+) -> np.ndarray:
     """Run the ONNX operator Attention with a boolean mask in ONNX Runtime.
 
     Parameters
@@ -90,7 +98,9 @@ def _masked_attention(number_format):
     return model.SerializeToString()
 
 
-def torch_sdpa(backend, number_format, Q, K, V, mask):
+def torch_sdpa(
+    backend: str, number_format: str, Q: np.ndarray, K: np.ndarray, V: np.ndarray, mask: np.ndarray
+) -> np.ndarray:
     """Run PyTorch's scaled_dot_product_attention with one of its backends on the CPU.
 
     Parameters

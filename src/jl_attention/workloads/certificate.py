@@ -12,11 +12,20 @@ u = 2^-24, in any order of summation; the logits off the support are raised by t
 leak and total variation are bounds for exact arithmetic, not estimates.
 """
 
+from __future__ import annotations
+
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..attention import row_blocks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import Any
+
+    from scipy import sparse
 
 __all__ = [
     "BLOCK_BYTES",
@@ -70,7 +79,7 @@ class Certificate:
     max_abs_logit: float
     solved_again: int = 0
 
-    def as_dict(self):
+    def as_dict(self) -> dict[str, Any]:
         """Return the attributes as a dict that JSON can hold."""
         return {**asdict(self), "formats": list(self.formats)}
 
@@ -85,7 +94,13 @@ class RowReport:
     max_abs_logit: np.ndarray
 
 
-def measure_rows(logits, queries, keys, truth, longest_key):
+def measure_rows(
+    logits: np.ndarray,
+    queries: np.ndarray,
+    keys: np.ndarray,
+    truth: sparse.csr_array,
+    longest_key: float,
+) -> RowReport:
     """Measure rows of logits against rows of the truth.
 
     Parameters
@@ -128,7 +143,7 @@ def measure_rows(logits, queries, keys, truth, longest_key):
     )
 
 
-def visible_logits(queries, keys, rows):
+def visible_logits(queries: np.ndarray, keys: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Return Lambda of sorted rows over the tokens up to the last of them, -inf above the diagonal.
 
     Parameters
@@ -150,14 +165,14 @@ def visible_logits(queries, keys, rows):
     return logits
 
 
-def support_logits(queries, keys, truth):
+def support_logits(queries: np.ndarray, keys: np.ndarray, truth: sparse.csr_array) -> np.ndarray:
     """Return Lambda at the stored entries of rows of the truth, in double precision."""
     row = np.repeat(np.arange(truth.shape[0]), np.diff(truth.indptr))
     products = np.einsum("ij,ij->i", queries[row].astype(np.float64), keys[truth.indices])
     return products / np.sqrt(keys.shape[1])
 
 
-def rounding_allowance(queries, longest_key):
+def rounding_allowance(queries: np.ndarray, longest_key: float) -> np.ndarray:
     """Return what rounding may do to a logit of each of these queries, shape (n,)."""
     dim = queries.shape[1]
     norms = np.linalg.norm(queries.astype(np.float64), axis=1)
@@ -165,18 +180,20 @@ def rounding_allowance(queries, longest_key):
     return relative / (1 - relative) * norms * longest_key / np.sqrt(dim)
 
 
-def longest(keys):
+def longest(keys: np.ndarray) -> float:
     """Return the length of the longest key."""
     return float(np.sqrt(np.einsum("ij,ij->i", keys, keys, dtype=np.float64).max()))
 
 
-def causal_blocks(length, block_bytes=BLOCK_BYTES):
+def causal_blocks(length: int, block_bytes: int = BLOCK_BYTES) -> Iterator[np.ndarray]:
     """Yield arrays of consecutive rows, so many that their logits take `block_bytes`."""
     for block in row_blocks(length, block_bytes=2 * block_bytes):  # single precision
         yield np.arange(block.start, block.stop)
 
 
-def measure_head(queries, keys, truth, progress=None):
+def measure_head(
+    queries: np.ndarray, keys: np.ndarray, truth: sparse.csr_array, progress: Callable | None = None
+) -> RowReport:
     """Measure all rows of one head in blocks; parameters as in `measure_rows`.
 
     Costs O(L^2 m) time and one block of rows of memory.
@@ -195,13 +212,15 @@ def measure_head(queries, keys, truth, progress=None):
     return joined(parts)
 
 
-def joined(parts):
+def joined(parts: Sequence[RowReport]) -> RowReport:
     """Return reports of blocks of rows as one."""
     names = RowReport.__dataclass_fields__
     return RowReport(**{n: np.concatenate([getattr(part, n) for part in parts]) for n in names})
 
 
-def summarise(reports, formats, solved_again=0):
+def summarise(
+    reports: Sequence[RowReport], formats: Iterable[str], solved_again: int = 0
+) -> Certificate:
     """Return the certificate of a workload from the `RowReport` of each of its heads."""
     whole = joined(reports)
     margin = float(whole.margin.min())

@@ -4,9 +4,12 @@
 do, an exit code, a result for ``--json`` and a text.
 """
 
+from __future__ import annotations
+
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import files
 from ..errors import ParameterError, check_choice
@@ -17,6 +20,10 @@ from .patterns import PATTERNS
 from .scoring import MAX_ROWS, score
 from .selectors import SELECTORS
 
+if TYPE_CHECKING:
+    import argparse
+    from typing import Any
+
 __all__ = [
     "add_commands",
     "make_file",
@@ -24,7 +31,7 @@ __all__ = [
 ]
 
 
-def add_commands(commands, shared):
+def add_commands(commands: argparse._SubParsersAction, shared: argparse.ArgumentParser) -> None:
     """Add both commands.
 
     Parameters
@@ -68,7 +75,7 @@ def add_commands(commands, shared):
     command.set_defaults(run=score_file)
 
 
-def make_file(options):
+def make_file(options: argparse.Namespace) -> tuple[int, dict[str, Any], str]:
     """Make queries and keys whose attention is known, and write them with their certificate."""
     pattern = options.pattern
     in_a_file = bool(Path(pattern).suffix)
@@ -110,7 +117,7 @@ def make_file(options):
     return 0, result, text
 
 
-def score_file(options):
+def score_file(options: argparse.Namespace) -> tuple[int, dict[str, Any], str]:
     """Score a method, or the pairs that one of yours keeps, on a workload."""
     loaded = bench.load(options.workload, max_bytes=options.max_bytes)
     if len(options.selection) == 1 and not Path(options.selection[0]).suffix:

@@ -6,11 +6,17 @@ a kernel gets wrong is then its own arithmetic: scores stored in half precision,
 finite number added, a partition function that overflows.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import ParameterError, check_choice, check_int
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 __all__ = [
     "EDGES",
@@ -55,7 +61,7 @@ class EdgeCase:
     scores: np.ndarray = field(repr=False)
     output: np.ndarray = field(repr=False)
 
-    def error(self, output):
+    def error(self, output: ArrayLike) -> float:
         """Return the largest error of a kernel's output, infinite if it is not finite.
 
         Parameters
@@ -78,7 +84,7 @@ class EdgeCase:
         return float(difference.max()) if np.isfinite(difference).all() else float("inf")
 
 
-def edge_case(name, length=256, head_dim=64):
+def edge_case(name: str, length: int = 256, head_dim: int = 64) -> EdgeCase:
     """Return the inputs of an edge case.
 
     Parameters

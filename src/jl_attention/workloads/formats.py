@@ -4,6 +4,8 @@ A workload for a half-precision kernel should hold half-precision numbers: what 
 truth is then the kernel's doing. Numbers of format "bfloat16" are made exact in float16 too.
 """
 
+from __future__ import annotations
+
 import numpy as np
 
 from ..errors import ParameterError, check_choice
@@ -22,7 +24,7 @@ _LARGEST_HALF = 65504.0
 _SMALLEST_SHARED = 2.0**-17  # of 8 significant bits: the last is worth 2^-24, float16's smallest
 
 
-def to_format(array, number_format):
+def to_format(array: np.ndarray, number_format: str) -> np.ndarray:
     """Return an array rounded to nearest in a number format, as float32.
 
     Parameters
@@ -59,7 +61,7 @@ def to_format(array, number_format):
     return rounded
 
 
-def exact_formats(*arrays):
+def exact_formats(*arrays: np.ndarray) -> tuple[str, ...]:
     """Return the formats, finest first, in which every number of these float32 arrays is exact."""
     formats = ["float32"]
     with np.errstate(over="ignore"):

@@ -12,11 +12,20 @@ a method computes by softmax from inner products of averages of queries and keys
 key norms and quantisation; and `anisotropic`, which turns the coordinates, changes Quest's boxes.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy import linalg, signal
 
 from ..codes import GaussianCodes, stream_key
 from ..errors import ParameterError, check_choice, check_int, check_real
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import ArrayLike
 
 __all__ = [
     "GEOMETRIES",
@@ -34,7 +43,7 @@ RANK_TOLERANCE = 1e-10
 """Directions in which the keys vary less than this share of the most are not used."""
 
 
-def random(length, dim, rng=None):
+def random(length: int, dim: int, rng: int | np.random.Generator | None = None) -> np.ndarray:
     """Return independent standard normal codes, shape (L, m): the usual test input.
 
     Parameters
@@ -50,7 +59,14 @@ def random(length, dim, rng=None):
     return _standard_normal(length, dim, np.random.default_rng(rng))
 
 
-def smooth(length, dim, rng=None, *, share=0.4, correlation_length=64.0):
+def smooth(
+    length: int,
+    dim: int,
+    rng: int | np.random.Generator | None = None,
+    *,
+    share: float = 0.4,
+    correlation_length: float = 64.0,
+) -> np.ndarray:
     """Return codes of which a share varies slowly along the sequence.
 
     c_j = sqrt(s) u_j + sqrt(1 - s) g_j: g is independent, u a stationary Gaussian process of
@@ -78,7 +94,14 @@ def smooth(length, dim, rng=None, *, share=0.4, correlation_length=64.0):
     return np.sqrt(share) * slow + np.sqrt(1 - share) * fresh
 
 
-def clustered(length, dim, rng=None, *, share=0.4, cluster_size=32):
+def clustered(
+    length: int,
+    dim: int,
+    rng: int | np.random.Generator | None = None,
+    *,
+    share: float = 0.4,
+    cluster_size: int = 32,
+) -> np.ndarray:
     """Return codes in clusters that are scattered over the sequence.
 
     c_j = sqrt(s) centre + sqrt(1 - s) g_j; each token joins one of L/`cluster_size` clusters at
@@ -93,7 +116,15 @@ def clustered(length, dim, rng=None, *, share=0.4, cluster_size=32):
     return np.sqrt(share) * centres[label] + np.sqrt(1 - share) * fresh
 
 
-def outlier(length, dim, rng=None, *, channels=4, size=8.0, offset=3.0):
+def outlier(
+    length: int,
+    dim: int,
+    rng: int | np.random.Generator | None = None,
+    *,
+    channels: int = 4,
+    size: float = 8.0,
+    offset: float = 3.0,
+) -> np.ndarray:
     """Return codes with a few channels that are `size` times as large and off centre.
 
     These channels have standard deviation `size` and mean `size` times `offset`, as channels of
@@ -108,7 +139,14 @@ def outlier(length, dim, rng=None, *, channels=4, size=8.0, offset=3.0):
     return keys
 
 
-def anisotropic(length, dim, rng=None, *, exponent=1.0, offset=1.0):
+def anisotropic(
+    length: int,
+    dim: int,
+    rng: int | np.random.Generator | None = None,
+    *,
+    exponent: float = 1.0,
+    offset: float = 1.0,
+) -> np.ndarray:
     """Return codes whose covariance has eigenvalues r^(-`exponent`), r = 1..m, and a common mean.
 
     The eigenvectors are random; every key has the same mean, of length `offset` times the
@@ -135,7 +173,13 @@ GEOMETRIES = {
 """Every named geometry."""
 
 
-def keys_of(geometry, kv_heads, length, dim, rng):
+def keys_of(
+    geometry: str | Callable | ArrayLike,
+    kv_heads: int,
+    length: int,
+    dim: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
     """Return the keys of all key heads, shape (KV, L, m), from a name, a function or keys given."""
     if isinstance(geometry, str):
         geometry = GEOMETRIES[check_choice("geometry", geometry, GEOMETRIES)]
@@ -156,7 +200,7 @@ def keys_of(geometry, kv_heads, length, dim, rng):
     return keys
 
 
-def whitening(keys):
+def whitening(keys: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Return mu and W with (keys - mu) W uncorrelated, of unit variance in every direction.
 
     With codes c' = W^T (c - mu) the least-norm query q' gives q = W q', which has the same logits

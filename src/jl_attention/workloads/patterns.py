@@ -5,13 +5,21 @@ method keeps, and a few *planted* ones, which a method has to find. A row whose 
 not exist yet has the trivial entries only. All patterns are causal.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
 
 from ..errors import ParameterError, TargetError, check_choice, check_int, check_real
 from ..targets import check_target
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from numpy.typing import ArrayLike
 
 __all__ = [
     "PATTERNS",
@@ -46,17 +54,17 @@ class Pattern:
     planted: np.ndarray = field(repr=False)
 
     @property
-    def length(self):
+    def length(self) -> int:
         """L, the number of tokens."""
         return self.truth.shape[0]
 
-    def planted_rows(self):
+    def planted_rows(self) -> np.ndarray:
         """Return the rows with a planted entry, in order."""
         rows = np.repeat(np.arange(self.length), np.diff(self.truth.indptr))
         return np.unique(rows[self.planted])
 
 
-def given(truth):
+def given(truth: ArrayLike | sparse.sparray) -> Pattern:
     """Return a pattern of one's own; every entry counts as planted.
 
     Parameters
@@ -85,7 +93,7 @@ def given(truth):
     return Pattern(truth, np.ones(truth.nnz, dtype=bool))
 
 
-def causal_part(target):
+def causal_part(target: ArrayLike | sparse.sparray) -> sparse.csr_array:
     """Return the part of a target on and below its diagonal, rows rescaled to sum to 1.
 
     A row with nothing there attends to itself.
@@ -113,7 +121,15 @@ def causal_part(target):
 # --- The named patterns --------------------------------------------------------------------------
 
 
-def needles(length, rng=None, *, count=2, weight=1.0, sink=1.0, local=1.0):
+def needles(
+    length: int,
+    rng: int | np.random.Generator | None = None,
+    *,
+    count: int = 2,
+    weight: float = 1.0,
+    sink: float = 1.0,
+    local: float = 1.0,
+) -> Pattern:
     """Return needles of one's own: each token attends to `count` uniformly random earlier tokens.
 
     Parameters
@@ -143,7 +159,16 @@ def needles(length, rng=None, *, count=2, weight=1.0, sink=1.0, local=1.0):
     return _assemble(columns, weight, sink, local)
 
 
-def vertical_slash(length, rng=None, *, verticals=1, slashes=1, weight=1.0, sink=1.0, local=1.0):
+def vertical_slash(
+    length: int,
+    rng: int | np.random.Generator | None = None,
+    *,
+    verticals: int = 1,
+    slashes: int = 1,
+    weight: float = 1.0,
+    sink: float = 1.0,
+    local: float = 1.0,
+) -> Pattern:
     """Return columns that all later tokens attend to, and diagonals.
 
     The columns lie in the first quarter; the offsets of the diagonals are log-uniform between 8
@@ -161,8 +186,17 @@ def vertical_slash(length, rng=None, *, verticals=1, slashes=1, weight=1.0, sink
 
 
 def mid_prompt(
-    length, rng=None, *, count=2, needles=None, asking=None, at=0.5, weight=1.0, sink=1.0, local=1.0
-):
+    length: int,
+    rng: int | np.random.Generator | None = None,
+    *,
+    count: int = 2,
+    needles: int | None = None,
+    asking: int | None = None,
+    at: float = 0.5,
+    weight: float = 1.0,
+    sink: float = 1.0,
+    local: float = 1.0,
+) -> Pattern:
     """Return needles that only a stretch of tokens in mid-prompt asks for.
 
     `needles` tokens of the second eighth are planted, L/256 if None; `asking` consecutive tokens,
@@ -185,7 +219,16 @@ def mid_prompt(
     return _assemble(columns, weight, sink, local)
 
 
-def block_retrieval(length, rng=None, *, count=2, block=64, weight=1.0, sink=1.0, local=1.0):
+def block_retrieval(
+    length: int,
+    rng: int | np.random.Generator | None = None,
+    *,
+    count: int = 2,
+    block: int = 64,
+    weight: float = 1.0,
+    sink: float = 1.0,
+    local: float = 1.0,
+) -> Pattern:
     """Return blocks that look into one earlier block: each token attends to `count` tokens of it.
 
     Each block of `block` consecutive tokens has one random earlier block. Parameters otherwise,
@@ -201,7 +244,15 @@ def block_retrieval(length, rng=None, *, count=2, block=64, weight=1.0, sink=1.0
     return _assemble(columns, weight, sink, local)
 
 
-def chains(length, rng=None, *, hops=16, weight=1.0, sink=1.0, local=1.0):
+def chains(
+    length: int,
+    rng: int | np.random.Generator | None = None,
+    *,
+    hops: int = 16,
+    weight: float = 1.0,
+    sink: float = 1.0,
+    local: float = 1.0,
+) -> Pattern:
     """Return multi-hop chains: each token attends to the one before it in its chain.
 
     The tokens are dealt to L/`hops` chains at random, so that following a chain takes about `hops`
@@ -215,7 +266,15 @@ def chains(length, rng=None, *, hops=16, weight=1.0, sink=1.0, local=1.0):
     )
 
 
-def induction(length, rng=None, *, repeats=8, weight=1.0, sink=1.0, local=1.0):
+def induction(
+    length: int,
+    rng: int | np.random.Generator | None = None,
+    *,
+    repeats: int = 8,
+    weight: float = 1.0,
+    sink: float = 1.0,
+    local: float = 1.0,
+) -> Pattern:
     """Return an induction head: each token attends to the one that followed its last occurrence.
 
     The text is uniformly random over L/`repeats` words. Parameters otherwise, returns and errors
@@ -228,7 +287,16 @@ def induction(length, rng=None, *, repeats=8, weight=1.0, sink=1.0, local=1.0):
     return _assemble(previous[:, None] + 1, weight, sink, local)
 
 
-def drifting_window(length, rng=None, *, rate=0.5, width=2, weight=1.0, sink=1.0, local=1.0):
+def drifting_window(
+    length: int,
+    rng: int | np.random.Generator | None = None,
+    *,
+    rate: float = 0.5,
+    width: int = 2,
+    weight: float = 1.0,
+    sink: float = 1.0,
+    local: float = 1.0,
+) -> Pattern:
     """Return a window that drifts: token i attends to `width` tokens from `rate` i on.
 
     As in copying or aligning at a slower pace; nothing is random. Parameters otherwise, returns
@@ -241,7 +309,16 @@ def drifting_window(length, rng=None, *, rate=0.5, width=2, weight=1.0, sink=1.0
     return _assemble(columns, weight, sink, local)
 
 
-def heavy_hitters(length, rng=None, *, count=2, exponent=1.0, weight=1.0, sink=1.0, local=1.0):
+def heavy_hitters(
+    length: int,
+    rng: int | np.random.Generator | None = None,
+    *,
+    count: int = 2,
+    exponent: float = 1.0,
+    weight: float = 1.0,
+    sink: float = 1.0,
+    local: float = 1.0,
+) -> Pattern:
     """Return heavy hitters: token popularity follows a power law.
 
     Each token attends to `count` earlier ones, drawn with probability proportional to
@@ -272,7 +349,12 @@ PATTERNS = {
 """Every named pattern."""
 
 
-def pattern_of(kind, length, rng, options):
+def pattern_of(
+    kind: str | Pattern | ArrayLike | sparse.sparray,
+    length: int | None,
+    rng: int | np.random.Generator | None,
+    options: dict[str, Any],
+) -> Pattern:
     """Return a `Pattern` from a name of `PATTERNS`, a pattern or a causal target."""
     if isinstance(kind, str):
         check_choice("pattern", kind, PATTERNS)

@@ -14,10 +14,17 @@ variation t only for
     k <= m / (2 log(L (1 - t)/(k t))).
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..errors import ConstructionError, check_real
 from ..targets import check_target
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 __all__ = [
     "expected_background",
@@ -27,7 +34,7 @@ __all__ = [
 _GRID = 400
 
 
-def expected_background(truth, dim, logit_scale):
+def expected_background(truth: sparse.csr_array, dim: int, logit_scale: float) -> np.ndarray:
     """Return what a causal row is expected to hold off its support, relative to what it holds on.
 
     Parameters
@@ -47,7 +54,7 @@ def expected_background(truth, dim, logit_scale):
     return _background(_row_moments(truth), truth.shape[0], dim, logit_scale)
 
 
-def logit_scale_for(truth, dim, total_variation):
+def logit_scale_for(truth: sparse.csr_array, dim: int, total_variation: float) -> float:
     """Return the least tau at which every row's expected total variation is as asked.
 
     Parameters

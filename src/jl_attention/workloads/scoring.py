@@ -1,6 +1,9 @@
 """What a method found of a workload: recall, mass, output error and the share of pairs."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
@@ -8,6 +11,13 @@ from scipy import sparse
 from ..attention import row_blocks
 from ..errors import ParameterError, check_int
 from .selectors import Selection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import ArrayLike
+
+    from .workload import Workload
 
 __all__ = [
     "MAX_ROWS",
@@ -47,7 +57,13 @@ class Score:
     rows: int
 
 
-def score(selection, workload, *, rows=None, max_rows=MAX_ROWS):
+def score(
+    selection: Selection | Callable | ArrayLike | sparse.sparray | Sequence,
+    workload: Workload,
+    *,
+    rows: ArrayLike | None = None,
+    max_rows: int = MAX_ROWS,
+) -> Score:
     """Score a selection on a workload.
 
     Costs O(n L m) for n rows scored.
@@ -87,7 +103,13 @@ def score(selection, workload, *, rows=None, max_rows=MAX_ROWS):
     return scores({"": selection}, workload, rows=rows, max_rows=max_rows)[""]
 
 
-def scores(selections, workload, *, rows=None, max_rows=MAX_ROWS):
+def scores(
+    selections: Mapping[str, Selection | Callable | ArrayLike | sparse.sparray | Sequence],
+    workload: Workload,
+    *,
+    rows: ArrayLike | None = None,
+    max_rows: int = MAX_ROWS,
+) -> dict[str, Score]:
     """Score several selections; the logits of the rows are computed once for all of them.
 
     Parameters
@@ -128,7 +150,9 @@ def scores(selections, workload, *, rows=None, max_rows=MAX_ROWS):
     return found
 
 
-def as_selection(value, length):
+def as_selection(
+    value: Selection | Callable | ArrayLike | sparse.sparray, length: int
+) -> Selection:
     """Return what `score` takes for one head as a `selectors.Selection`."""
     if isinstance(value, Selection):
         selection = value

@@ -7,13 +7,21 @@ each query head. They are references for what a method finds, not for its speed.
 Logits are Q K^T / sqrt(m), all of it is causal, ties go to the earlier token.
 """
 
+from __future__ import annotations
+
 from functools import wraps
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.spatial.distance import jensenshannon
 from scipy.special import softmax
 
 from ..errors import ParameterError, check_int
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import ArrayLike
 
 __all__ = [
     "SELECTORS",
@@ -46,7 +54,7 @@ class Selection:
     def __init__(self, length, keep):
         self.length, self._keep = length, keep
 
-    def mask(self, rows):
+    def mask(self, rows: ArrayLike) -> np.ndarray:
         """Return which keys these rows keep, a bool array of shape (n, L)."""
         rows = np.atleast_1d(rows)
         kept = np.asarray(self._keep(rows), dtype=bool)
@@ -56,7 +64,7 @@ class Selection:
         return kept & visible
 
 
-def per_head(selector):
+def per_head(selector: Callable) -> Callable:
     """Let a selector of one head take all heads; query head h reads key head h // (H / KV)."""
 
     @wraps(selector)
@@ -79,7 +87,7 @@ def per_head(selector):
 
 
 @per_head
-def exact_top_k(Q, K, *, budget):
+def exact_top_k(Q: ArrayLike, K: ArrayLike, *, budget: int) -> Selection | list[Selection]:
     """Keep the `budget` largest logits of each row: the oracle, which looks at all of them."""
     budget = check_int("budget", budget)
 
@@ -90,7 +98,9 @@ def exact_top_k(Q, K, *, budget):
 
 
 @per_head
-def streaming_llm(Q, K, *, first=4, recent=1024):
+def streaming_llm(
+    Q: ArrayLike, K: ArrayLike, *, first: int = 4, recent: int = 1024
+) -> Selection | list[Selection]:
     """Keep the first tokens and the nearest: StreamingLLM (Xiao et al. 2024).
 
     With ``first=1000, recent=4000`` the A-shape heads of MInference.
@@ -104,7 +114,17 @@ def streaming_llm(Q, K, *, first=4, recent=1024):
 
 
 @per_head
-def vertical_slash(Q, K, *, verticals=1000, slashes=6096, last=64, first=30, nearest=100, block=64):
+def vertical_slash(
+    Q: ArrayLike,
+    K: ArrayLike,
+    *,
+    verticals: int = 1000,
+    slashes: int = 6096,
+    last: int = 64,
+    first: int = 30,
+    nearest: int = 100,
+    block: int = 64,
+) -> Selection | list[Selection]:
     """Keep the columns and diagonals that weigh most for the last queries: MInference.
 
     The causal softmax of the last `last` queries is summed by column and by offset i - j; the first
@@ -130,7 +150,15 @@ def vertical_slash(Q, K, *, verticals=1000, slashes=6096, last=64, first=30, nea
 
 
 @per_head
-def flex_prefill(Q, K, *, gamma=0.9, tau=0.1, min_budget=1024, block=128):
+def flex_prefill(
+    Q: ArrayLike,
+    K: ArrayLike,
+    *,
+    gamma: float = 0.9,
+    tau: float = 0.1,
+    min_budget: int = 1024,
+    block: int = 128,
+) -> Selection | list[Selection]:
     """Keep enough columns and diagonals, or enough blocks, for a share `gamma`: FlexPrefill.
 
     The last block of queries decides: where mean-pooled keys predict its attention (the root of
@@ -163,7 +191,9 @@ def flex_prefill(Q, K, *, gamma=0.9, tau=0.1, min_budget=1024, block=128):
 
 
 @per_head
-def block_sparse(Q, K, *, blocks=100, block=64):
+def block_sparse(
+    Q: ArrayLike, K: ArrayLike, *, blocks: int = 100, block: int = 64
+) -> Selection | list[Selection]:
     """Keep the key blocks whose mean has the largest weight for the mean query: MInference.
 
     Blocks of queries and keys are mean-pooled; each block of queries keeps `blocks` blocks of keys
@@ -174,7 +204,9 @@ def block_sparse(Q, K, *, blocks=100, block=64):
 
 
 @per_head
-def quest(Q, K, *, budget=4096, page=16):
+def quest(
+    Q: ArrayLike, K: ArrayLike, *, budget: int = 4096, page: int = 16
+) -> Selection | list[Selection]:
     """Keep the pages of keys whose bounding box may hold the largest logit: Quest.
 
     A page's score for a query is the sum over coordinates of max(q min, q max), an upper bound of
@@ -200,7 +232,9 @@ def quest(Q, K, *, budget=4096, page=16):
 
 
 @per_head
-def h2o(Q, K, *, heavy=1024, recent=1024):
+def h2o(
+    Q: ArrayLike, K: ArrayLike, *, heavy: int = 1024, recent: int = 1024
+) -> Selection | list[Selection]:
     """Keep the keys with the largest weight so far, and the newest: H2O (Zhang et al. 2023).
 
     A key's score is the sum of its softmax weights over the queries so far, each softmax over the
@@ -213,7 +247,7 @@ def h2o(Q, K, *, heavy=1024, recent=1024):
 
 
 @per_head
-def tova(Q, K, *, budget=2048):
+def tova(Q: ArrayLike, K: ArrayLike, *, budget: int = 2048) -> Selection | list[Selection]:
     """Keep the keys with the largest weight for the last query, at each step: TOVA.
 
     Once there are more than `budget` one key is dropped at each step (Oren et al. 2024).
@@ -222,7 +256,9 @@ def tova(Q, K, *, budget=2048):
 
 
 @per_head
-def snapkv(Q, K, *, budget=4096, last=32, kernel=5):
+def snapkv(
+    Q: ArrayLike, K: ArrayLike, *, budget: int = 4096, last: int = 32, kernel: int = 5
+) -> Selection | list[Selection]:
     """Keep the keys that the end of the prompt looks at: SnapKV (Li et al. 2024).
 
     The softmax of the last `last` queries is averaged and pooled along the sequence with a mean of

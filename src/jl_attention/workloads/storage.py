@@ -5,7 +5,10 @@ otherwise; of each head h the truth as ``truth_h_indptr``, ``truth_h_indices``, 
 ``truth_h_planted``, a csr matrix and a flag for each of its entries. Everything else is JSON.
 """
 
+from __future__ import annotations
+
 import json
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
@@ -14,6 +17,12 @@ from ..errors import FileError, TargetError, check_int
 from ..interop.containers import errors_named, read_arrays, write_arrays
 from .certificate import Certificate
 from .patterns import Pattern, given
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
+
+    from .workload import Workload
 
 __all__ = [
     "FORMAT",
@@ -31,7 +40,7 @@ MAX_BYTES = 2**32
 _PARTS = ("indptr", "indices", "data", "planted")
 
 
-def save(workload, path):
+def save(workload: Workload, path: str | Path) -> None:
     """Write a workload; see `Workload.save`."""
     exact = "float16" in workload.certificate.formats
     arrays = {
@@ -50,7 +59,7 @@ def save(workload, path):
     write_arrays(path, arrays, json.dumps(about))
 
 
-def load(path, *, max_bytes=MAX_BYTES):
+def load(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
     """Return the fields of the workload in a file; see `Workload.load`."""
     arrays, about = read_arrays(path, check_int("max_bytes", max_bytes), "a workload")
     with errors_named(path):

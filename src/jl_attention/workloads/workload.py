@@ -4,7 +4,10 @@
 a kernel takes, and then measures every row of what it made (`certificate`).
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import nnls
@@ -19,6 +22,17 @@ from .formats import FORMATS, exact_formats, to_format
 from .geometry import keys_of, whitening
 from .patterns import Pattern, pattern_of
 from .scale import logit_scale_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    import torch
+    from numpy.typing import ArrayLike
+    from scipy import sparse
+
+    from ..blocks.rotary import Rope
+    from .certificate import Certificate
 
 ROUNDS = 25
 """How often a row that misses the margin is solved again, each time with more constraints."""
@@ -56,36 +70,36 @@ class Workload:
             array.setflags(write=False)
 
     @property
-    def heads(self):
+    def heads(self) -> int:
         """H, the number of query heads."""
         return self.Q.shape[0]
 
     @property
-    def kv_heads(self):
+    def kv_heads(self) -> int:
         """KV, the number of key heads."""
         return self.K.shape[0]
 
     @property
-    def length(self):
+    def length(self) -> int:
         """L, the number of tokens."""
         return self.Q.shape[1]
 
     @property
-    def head_dim(self):
+    def head_dim(self) -> int:
         """m, the query dimension."""
         return self.Q.shape[2]
 
     @property
-    def truth(self):
+    def truth(self) -> list[sparse.csr_array]:
         """The attention matrix of each query head, a list of csr arrays of shape (L, L)."""
         return [pattern.truth for pattern in self.patterns]
 
-    def head(self, head):
+    def head(self, head: int) -> tuple[np.ndarray, np.ndarray]:
         """Return (Q, K) of a query head, each of shape (L, m)."""
         head = check_int("head", head, minimum=0, maximum=self.heads - 1)
         return self.Q[head], self.K[head * self.kv_heads // self.heads]
 
-    def logits(self, head, rows):
+    def logits(self, head: int, rows: ArrayLike) -> np.ndarray:
         """Return rows of Lambda, computed in double precision, -inf above the diagonal.
 
         Parameters
@@ -103,11 +117,11 @@ class Workload:
         logits[np.arange(self.length) > rows[:, None]] = -np.inf
         return logits
 
-    def attention(self, head, rows):
+    def attention(self, head: int, rows: ArrayLike) -> np.ndarray:
         """Return rows of the attention matrix that Q and K have, shape (n, L); see `logits`."""
         return softmax(self.logits(head, rows), axis=1)
 
-    def before_rope(self, rope):
+    def before_rope(self, rope: Rope) -> tuple[np.ndarray, np.ndarray]:
         """Return Q and K as a layer holds them before it rotates them by their positions.
 
         Parameters
@@ -126,7 +140,9 @@ class Workload:
             for heads in (self.Q, self.K)
         )
 
-    def certify(self, number_format="float32", progress=None):
+    def certify(
+        self, number_format: str = "float32", progress: Callable | None = None
+    ) -> Certificate:
         """Measure every row again, and return the certificate.
 
         Parameters
@@ -152,7 +168,7 @@ class Workload:
         ]
         return summarise(reports, exact_formats(Q, K), self.certificate.solved_again)
 
-    def save(self, path):
+    def save(self, path: str | Path) -> None:
         """Write everything as ``.npz`` or ``.safetensors`` (extra ``files``), atomically.
 
         Q and K are written in half precision where they are exact in it.
@@ -165,7 +181,7 @@ class Workload:
         storage.save(self, path)
 
     @classmethod
-    def load(cls, path, **limits):
+    def load(cls, path: str | Path, **limits: int) -> Workload:
         """Read what `save` wrote.
 
         Parameters
@@ -185,7 +201,9 @@ class Workload:
         """
         return cls(**storage.load(path, **limits))
 
-    def to_torch(self, dtype=None, device=None):
+    def to_torch(
+        self, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+    ) -> dict[str, torch.Tensor]:
         """Return Q and K as PyTorch tensors of shape (1, H, L, m) and (1, KV, L, m), in a dict.
 
         Parameters
@@ -211,21 +229,21 @@ class Workload:
 
 
 def make(
-    pattern,
-    length=None,
+    pattern: str | Pattern | ArrayLike | sparse.sparray | Sequence,
+    length: int | None = None,
     *,
-    head_dim=128,
-    heads=None,
-    kv_heads=1,
-    geometry="random",
-    logit_scale=None,
-    total_variation=0.05,
-    leak=0.5,
-    number_format="bfloat16",
-    rng=None,
-    progress=None,
-    **options,
-):
+    head_dim: int = 128,
+    heads: int | None = None,
+    kv_heads: int = 1,
+    geometry: str | Callable | ArrayLike = "random",
+    logit_scale: float | None = None,
+    total_variation: float = 0.05,
+    leak: float = 0.5,
+    number_format: str = "bfloat16",
+    rng: int | np.random.Generator | None = None,
+    progress: Callable | None = None,
+    **options: float,
+) -> Workload:
     """Make queries and keys whose causal attention is a pattern, and certify them.
 
     Costs O(H L^2 m) time, most of it for the certificate, and memory for Q and K in double
@@ -417,7 +435,7 @@ def _least_distance(G, h):
     return None if residual[-1] > -1e-12 else -unit * residual[:-1] / residual[-1]
 
 
-def load(path, **limits):
+def load(path: str | Path, **limits: int) -> Workload:
     """Read a workload; as `Workload.load`."""
     return Workload.load(path, **limits)
 
