@@ -358,3 +358,9 @@ def test_published_values_are_the_paper_s():
 
 def test_a_critical_n_is_an_integer_where_one_is_wanted():
     assert int(retrieval.critical_n(2, 1, dtype="float16")) == 100
+
+
+def test_a_normalised_entry_may_be_rounded_up():
+    assert stored([1 + 2e-16, -1 - 2e-16], "int8").tolist() == [127, -127]
+    with pytest.raises(jla.ParameterError, match="vectors"):
+        stored([1 + 1e-9], "int8")

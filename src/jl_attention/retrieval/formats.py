@@ -9,6 +9,7 @@ __all__ = [
     "ACCUMULATOR",
     "FORMATS",
     "LEVELS",
+    "ROUNDING",
     "STORED",
     "gamma",
     "is_returned",
@@ -23,6 +24,9 @@ STORED = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11}
 
 ACCUMULATOR = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-24, "int8": 0.0}
 """Unit roundoff of a sum."""
+
+ROUNDING = 1e-12
+"""By how much an entry of a normalised vector may exceed 1."""
 
 LEVELS = 127
 """The largest int8 in use; it stands for 1."""
@@ -54,7 +58,8 @@ def stored(vectors: ArrayLike, dtype: str) -> np.ndarray:
     array([ 38., 127.])
     """
     check_choice("dtype", dtype, FORMATS)
-    vectors = check_array("vectors", vectors, at_least=-1, at_most=1)
+    largest = 1 + ROUNDING
+    vectors = check_array("vectors", vectors, at_least=-largest, at_most=largest)
     if dtype == "int8":
         return np.rint(LEVELS * vectors)
     return vectors.astype(dtype).astype(np.float64)
