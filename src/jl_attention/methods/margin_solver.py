@@ -532,7 +532,9 @@ class _Problem:
         """Return the certificate that these weights make, or None."""
         weights = np.maximum(weights, 0.0)
         weights /= weights.sum()
-        competitors, weights = competitors[weights > NOTHING], weights[weights > NOTHING]
+        kept = np.nonzero(weights > NOTHING)[0]
+        kept = kept[np.argsort(competitors[kept])]  # not in the order in which they came in
+        competitors, weights = competitors[kept], weights[kept]
         weakest = values.argmin()
         c_s = self.keys[support[weakest]]
         point = weights @ (self.keys[competitors] - c_s)
