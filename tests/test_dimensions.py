@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 import jl_attention as jla
 from jl_attention import concentration, dimensions
@@ -53,6 +54,29 @@ precisions = st.fixed_dictionaries(
         "leak": st.floats(1e-4, 0.9),
     }
 )
+
+
+@given(
+    length=st.integers(9, 10**5),
+    row_nnz=st.integers(1, 8),
+    max_ratio=st.floats(1, 100),
+    leak=st.floats(1e-4, 0.9),
+    failure_prob=st.floats(1e-9, 0.9),
+)
+def test_t3_in_both_readings_is_student_s_tail(length, row_nnz, max_ratio, leak, failure_prob):
+    gap = np.log(1 / leak)  # at most L (L - 1) pairs may go wrong
+    theta = 2 * gap / (np.sqrt(row_nnz) * (3 * gap + np.log(max_ratio)))
+
+    def lost(dim):
+        nu = dim - row_nnz + 1
+        return length * (length - 1) * stats.t.sf(theta * np.sqrt(nu), nu)
+
+    problem = {"max_ratio": max_ratio, "leak": leak, "logit_scale": 3 * gap}
+    dim = jla.required_dim(length, row_nnz, failure_prob=failure_prob, **problem)
+    assert lost(dim) <= failure_prob * (1 + 1e-6)
+    assert dim == row_nnz or lost(dim - 1) > failure_prob * (1 - 1e-6)
+    found = jla.failure_probability(dim, length, row_nnz, **problem)
+    assert found == pytest.approx(lost(dim), rel=1e-6)
 
 
 @given(
