@@ -13,7 +13,7 @@ from sphinx.errors import ExtensionError
 WHOLE = """'[role="main"]'"""
 ARTICLE = "'article.bd-article'"
 REMOVED = '[".headerlink", "script", "style"]'
-LEFT_OUT = ["h1", ".here", ".cell_input", "summary"]
+LEFT_OUT = ["h1", ".here", ".cell_input", "summary", ".quiz"]
 
 
 def article_only(script):
