@@ -131,6 +131,14 @@ def test_a_quiz_has_a_question_and_answers(fence):
     ]
 
 
+def test_an_answer_may_be_a_formula():
+    document, complaints = parsed(GOOD.replace("Nothing *new*.", "$x$"))
+    choice = next(document.findall(quiz.quiz_choice))
+    assert complaints == ""
+    assert choice.astext() == "x"
+    assert isinstance(choice[-1], nodes.math)
+
+
 def test_what_is_said_may_begin_with_a_formula():
     document, complaints = parsed(GOOD.replace("  Because.", "  $$\n  x\n  $$"))
     said = next(document.findall(quiz.quiz))[-1][1:]
@@ -147,6 +155,7 @@ def test_what_is_said_may_begin_with_a_formula():
         ("[x]", "[ ]", "0 answers are right, not one"),
         ("[ ]", "[x]", "2 answers are right, not one"),
         ("[ ]", "( )", r"[ ] or [x] does not begin: '( ) Nothing new.'"),
+        ("[ ] Nothing", "*[ ]* Nothing", "[ ] or [x] does not begin: '[ ] Nothing new.'"),
         ("[ ] Nothing *new*.", "[ ]", "an answer has no text"),
         ("\n\n  It is the\n  other one.", "", "nothing is said to: '[ ] Nothing new.'"),
         (GOOD[GOOD.index("- [ ]") : -4], "", "it does not end with a list of answers"),

@@ -65,14 +65,15 @@ class Quiz(Directive):
         """Return the answer of an item of the list."""
         choice, *said = item.children or [nodes.paragraph()]
         text = choice.astext()
-        mark = MARK.match(text)
-        if mark is None:
+        first = next(iter(choice), None)
+        mark = isinstance(first, nodes.Text) and MARK.match(first)
+        if not mark:
             raise self.error(f"quiz: [ ] or [x] does not begin: {text!r}")
         if mark.end() == len(text):
             raise self.error("quiz: an answer has no text")
         if not any(part.astext().strip() for part in said):
             raise self.error(f"quiz: nothing is said to: {text!r}")
-        cut_from_front(choice, mark.end())
+        choice[0] = nodes.Text(first[mark.end() :])
         right = mark[1] != " "
         verdict = nodes.strong("", VERDICTS[right])
         if isinstance(said[0], nodes.paragraph):
@@ -81,14 +82,6 @@ class Quiz(Directive):
             said.insert(0, nodes.paragraph("", "", verdict))
         choice = quiz_choice("", "", *choice.children)
         return quiz_answer("", choice, *said, right=right)
-
-
-def cut_from_front(paragraph, length):
-    """Remove so many characters from the front of a paragraph."""
-    while length:
-        text = paragraph[0]
-        paragraph[:1] = [nodes.Text(rest)] if (rest := text[length:]) else []
-        length -= min(length, len(text))
 
 
 class AsList(SphinxPostTransform):
