@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -169,6 +170,11 @@ def test_the_lab_has_every_notebook_with_a_line_to_change(tmp_path):
     copies = sorted(tmp_path.glob("book/*.ipynb"))
     assert [path.name for path in copies] == sorted(Path(nb).name for nb in notebooks())
     assert (tmp_path / "book/results/smallest_dim.csv").exists()
+    read = [
+        name for path in copies for name in re.findall(r'Path\(\\"(\.\./.+?)\\"', path.read_text())
+    ]
+    assert "../benchmarks/results/block.csv" in read
+    assert all((tmp_path / "book" / name).exists() for name in read)
     for path in copies:
         first, *cells = nbformat.read(path, as_version=4).cells
         original = nbformat.read(ROOT / "book" / path.name, as_version=4).cells

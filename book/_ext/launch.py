@@ -143,8 +143,9 @@ def write_lab(out):
         if not (folder / path.name).exists():
             notebook = for_jupyter(path, lab_cell(path.name))
             nbformat.write(notebook, folder / path.name)
-    for name in ("results", "_static"):
-        shutil.copytree(BOOK / name, folder / name, dirs_exist_ok=True)
+    for name in ("book/results", "book/_static", "benchmarks/results"):
+        source, copy = BOOK.parent / name, folder.parent / name
+        shutil.copytree(source, copy, dirs_exist_ok=True)
     shutil.copy(BOOK / "references.bib", folder)
 
 
