@@ -193,7 +193,18 @@ def test_the_lab_has_every_notebook_with_a_line_to_change(tmp_path):
 
 def test_the_lab_keeps_what_a_reader_changed(tmp_path):
     launch.write_lab(tmp_path)
-    changed = tmp_path / "book/01-attention-matrices.ipynb"
-    changed.write_text("mine")
+    names = "01-attention-matrices.ipynb", "results/records/01.jsonl", "references.bib"
+    changed = [tmp_path / "book" / name for name in names]
+    for path in changed:
+        path.write_text("mine")
     launch.write_lab(tmp_path)
-    assert changed.read_text() == "mine"
+    assert [path.read_text() for path in changed] == ["mine"] * 3
+
+
+def test_the_ledger_of_the_lab_reads_its_own_checks(tmp_path):
+    launch.write_lab(tmp_path / "_build/lab")
+    records = tmp_path / "_build/lab/book/results/records"
+    assert (records / "01.jsonl").exists()
+    assert (
+        f"JLA_RECORDS=$(CURDIR)/{records.relative_to(tmp_path)} " in (ROOT / "Makefile").read_text()
+    )

@@ -134,20 +134,29 @@ def lab_cell(name):
     return nbformat.v4.new_markdown_cell(LAB_CELL.format(hint=hint), id="lab")
 
 
-def write_lab(out):
-    """Write copies of the notebooks, and what they read, under `out`/book.
+def keep(source, copy):
+    """Copy a file, unless it is there."""
+    if not Path(copy).exists():
+        shutil.copy(source, copy)
 
-    A notebook that is there already may have been changed, and stays.
+
+def write_lab(out):
+    """Write copies of the notebooks, and what they read, under `out`.
+
+    A file that is there already may have been changed, and stays.
     """
     folder = Path(out) / BOOK.name
-    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("book/results", "book/_static", "benchmarks/results"):
+        shutil.copytree(
+            BOOK.parent / name,
+            Path(out) / name,
+            dirs_exist_ok=True,
+            copy_function=keep,
+        )
+    keep(BOOK / "references.bib", folder / "references.bib")
     for name, notebook in for_jupyter(lab_cell):
         if not (folder / name).exists():
             nbformat.write(notebook, folder / name)
-    for name in ("book/results", "book/_static", "benchmarks/results"):
-        source, copy = BOOK.parent / name, folder.parent / name
-        shutil.copytree(source, copy, dirs_exist_ok=True)
-    shutil.copy(BOOK / "references.bib", folder)
 
 
 def switch_on(app, config):
