@@ -5,9 +5,9 @@ a reference becomes what the book calls its target; a computed number, the one
 that the committed notebook holds.
 """
 
-import json
 import re
 from collections import Counter
+from copy import deepcopy
 
 import nbformat
 from quiz import in_markdown
@@ -69,7 +69,7 @@ class Book:
 
     def plain(self, page):
         """Return a copy of a notebook that needs no directive and no role."""
-        notebook = nbformat.from_dict(json.loads(json.dumps(self.pages[page])))
+        notebook = deepcopy(self.pages[page])
         for cell in notebook.cells:
             if cell.cell_type == "markdown":
                 text = TARGET.sub("", in_markdown(cell.source))
