@@ -72,11 +72,12 @@ browser: $(READY)  ## look at every built page with Chromium
 pdf: book  ## print every page, and the whole book, with Chromium
 	$(BIN)/python tests/print_book.py _build/html _build/pdf
 
-notebooks: $(READY)  ## format every notebook, execute it in place, strip it
+notebooks: $(READY)  ## format every notebook, execute it in place, strip it; write its figures as SVG
 	@# Sorted: the ledger and the index, which read the chapters, come after them.
 	notebooks=$$($(BIN)/python tests/toc.py | sort) && \
 	$(BIN)/ruff format $$notebooks && \
-	$(BIN)/jupyter nbconvert --log-level=WARN --CoalesceStreamsPreprocessor.enabled=True --to notebook --execute --inplace $$notebooks && \
+	rm -rf book/figures && \
+	JLA_FIGURES=$(CURDIR)/book/figures $(BIN)/jupyter nbconvert --log-level=WARN --CoalesceStreamsPreprocessor.enabled=True --to notebook --execute --inplace $$notebooks && \
 	$(STRIP) $$notebooks
 	$(BIN)/python tests/readme_picture.py
 
