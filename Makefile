@@ -49,9 +49,11 @@ lint: $(READY)  ## style of the package, the tests and the notebooks
 unit: $(READY)  ## the tests of the package and of the repository
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-notebooks-check: $(READY)  ## execute every notebook and compare every printed output
+notebooks-check: $(READY)  ## execute every notebook; compare what is printed, and what is checked with all digits
+	rm -rf _build/records
 	notebooks=$$($(BIN)/python tests/toc.py) && \
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(NBVAL) $$notebooks
+	JLA_RECORDS=$(CURDIR)/_build/records $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(NBVAL) $$notebooks
+	$(BIN)/python tests/compare_records.py book/results/records _build/records
 
 html: $(READY)  ## build the book from scratch, warnings are errors
 	rm -rf _build
@@ -77,7 +79,7 @@ notebooks: $(READY)  ## format every notebook, execute it in place, strip it; wr
 	notebooks=$$($(BIN)/python tests/toc.py | sort) && \
 	$(BIN)/ruff format $$notebooks && \
 	rm -rf book/figures && \
-	JLA_FIGURES=$(CURDIR)/book/figures $(BIN)/jupyter nbconvert --log-level=WARN --CoalesceStreamsPreprocessor.enabled=True --to notebook --execute --inplace $$notebooks && \
+	JLA_RECORDS=$(CURDIR)/book/results/records JLA_FIGURES=$(CURDIR)/book/figures $(BIN)/jupyter nbconvert --log-level=WARN --CoalesceStreamsPreprocessor.enabled=True --to notebook --execute --inplace $$notebooks && \
 	$(STRIP) $$notebooks
 	$(BIN)/python tests/readme_picture.py
 

@@ -96,7 +96,9 @@ def main():
         return
     from distributed import Client, LocalCluster
 
-    local = partial(LocalCluster, options.workers, threads_per_worker=1, dashboard_address=None)
+    local = partial(
+        LocalCluster, options.workers, threads_per_worker=1, dashboard_address="127.0.0.1:0"
+    )
     with Client(options.scheduler or local(host="127.0.0.1")) as client:
         print(json.dumps(measured(options, client.get_executor(pure=False))))
 

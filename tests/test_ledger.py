@@ -28,6 +28,13 @@ def write_chapter(folder, number, *lines):
     output = new_output("stream", name="stdout", text="".join(f"{line}\n" for line in lines))
     notebook = new_notebook(cells=[new_code_cell(outputs=[output])])
     nbformat.write(notebook, folder / f"{number:02d}-chapter.ipynb")
+    records = folder / "results" / "records" / f"{number:02d}.jsonl"
+    records.parent.mkdir(parents=True, exist_ok=True)
+    pattern = r"\[(.*)\] measured (\S+) (\S+) (\S+) bound"
+    found = [re.match(pattern, line).groups() for line in lines]
+    keys = ("id", "measured", "relation", "bound")
+    values = [(name, float(one), relation, float(two)) for name, one, relation, two in found]
+    records.write_text("".join(json.dumps(dict(zip(keys, v, strict=True))) + "\n" for v in values))
 
 
 def test_the_paper_and_every_theorem_are_in_it():

@@ -142,13 +142,13 @@ def test_every_retry_is_drawn_and_counted(monkeypatch):
 
 
 def test_a_retry_is_certified_by_both_numbers(monkeypatch):
-    target, measured = jla.targets.regular(64, 2, rng=0), constructions.measure
+    target, measured = jla.targets.regular(64, 2, rng=0), constructions.measure_checked
     for spoiled in ({"ratio_error": 9.0}, {"leak": 9.0}):
 
         def spoil(*args, spoiled=spoiled, **options):
             return replace(measured(*args, **options), **spoiled)
 
-        monkeypatch.setattr(constructions, "measure", spoil)
+        monkeypatch.setattr(constructions, "measure_checked", spoil)
         with pytest.raises(jla.ConstructionError, match="none of 2 draws"):
             jla.construct(target, leak=0.1, retries=1, rng=0)
 

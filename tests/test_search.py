@@ -148,7 +148,7 @@ def test_the_search_runs_on_dask():
     alone = search.smallest_dim(target, leak=0.1, seeds=6, rng=5)
     with (
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
+            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
         ) as cluster,
         distributed.Client(cluster) as client,
     ):

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import accessible
 import bundles
@@ -211,6 +212,40 @@ def test_a_search_result_shows_the_article():
     assert "console" not in changed
     with pytest.raises(ExtensionError, match="not once"):
         search_text.article_only("another release")
+
+
+def test_a_result_names_a_theorem_as_its_page_does():
+    places = {" (T3: floors)": [[0, "thm-t3"]], "": [[1, "rem"]], "Proof": [[0, None]]}
+    places |= {"Proof of it": [[1, None], [1, "proof"]], "Title": [[0, None]]}
+    index = {"alltitles": places, "docnames": ["a", "b"], "terms": {"x": 0}}
+    script = f"Search.setIndex({json.dumps(index)})"
+    kinds = {("a", "thm-t3"): "Theorem 7.1", ("b", "rem"): "Remark 8.2"}
+    titles = {"a": "Title", "b": "Proof of it"}
+    for _ in range(2):  # a second build reads what the first one wrote
+        script = search_text.with_titles(script, kinds, titles)
+        new = json.loads(script.removeprefix("Search.setIndex(").removesuffix(")"))
+        assert new == index | {
+            "alltitles": {
+                "Theorem 7.1 (T3: floors)": [[0, "thm-t3"]],
+                "Remark 8.2": [[1, "rem"]],
+                "Proof of it": [[1, None], [1, "proof"]],
+                "Title": [[0, None]],
+            }
+        }
+    with pytest.raises(ExtensionError, match="searchindex"):
+        search_text.with_titles("another release", kinds, titles)
+
+
+def test_a_kind_has_the_number_of_its_page():
+    box = {"docname": "a", "ids": ["lem-x"], "countertype": "lemma", "realtype": "proposition"}
+    plain = {"docname": "b", "ids": ["y"], "countertype": "remark", "realtype": "remark"}
+    env = SimpleNamespace(
+        proof_list={"lem-x": box, "y": plain}, toc_fignumbers={"a": {"lemma": {"lem-x": (3, 2)}}}
+    )
+    assert search_text.kinds(env) == {
+        ("a", "lem-x"): "Proposition 3.2",
+        ("b", "y"): "Remark",
+    }
 
 
 def test_parameters_are_lines_and_other_lists_stay():

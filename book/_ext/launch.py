@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+from quiz import in_markdown
 from sphinx.errors import ConfigError
 
 BOOK = Path(__file__).parents[1]
@@ -81,13 +82,22 @@ def install_cell(address):
     return nbformat.v4.new_code_cell(source, id=BRANCH)
 
 
+def for_jupyter(path, first):
+    """Return a notebook of the book with a first cell, its quizzes plain."""
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = in_markdown(cell.source)
+    notebook.cells.insert(0, first)
+    return notebook
+
+
 def write_notebooks(out, address):
     """Write every notebook, its install cell first, under `out`/book."""
     folder = Path(out) / BOOK.name
     folder.mkdir(parents=True, exist_ok=True)
     for path in sorted(BOOK.glob("*.ipynb")):
-        notebook = nbformat.read(path, as_version=4)
-        notebook.cells.insert(0, install_cell(address))
+        notebook = for_jupyter(path, install_cell(address))
         unfinished = folder / f"{path.name}.part"
         nbformat.write(notebook, unfinished)
         os.replace(unfinished, folder / path.name)
@@ -131,8 +141,7 @@ def write_lab(out):
     folder.mkdir(parents=True, exist_ok=True)
     for path in sorted(BOOK.glob("*.ipynb")):
         if not (folder / path.name).exists():
-            notebook = nbformat.read(path, as_version=4)
-            notebook.cells.insert(0, lab_cell(path.name))
+            notebook = for_jupyter(path, lab_cell(path.name))
             nbformat.write(notebook, folder / path.name)
     for name in ("results", "_static"):
         shutil.copytree(BOOK / name, folder / name, dirs_exist_ok=True)

@@ -50,6 +50,8 @@ def replace_figures(app, doctree):
         wide, narrow = vectors(image["uri"])
         if not (wide.exists() and narrow.exists()):
             continue
+        for key in {"width", "height", "scale"} & set(image.attributes):
+            del image[key]
         image["uri"] = f"/{wide.relative_to(app.srcdir).as_posix()}"
         small = Narrow(uri=f"/{narrow.relative_to(app.srcdir).as_posix()}")
         picture = Picture("", small)

@@ -20,8 +20,8 @@ from .head import Construction
 from .interop.mapped import MappedLogits, MappedTarget
 from .logits import target_logits
 from .methods import METHODS, interpolating_queries, least_norm_queries
-from .precision import measure
-from .theory.total_variation import leak_for_target
+from .precision import measure_checked
+from .theory.total_variation import leak_for_checked_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,7 +120,7 @@ def construct(
 
     Examples
     --------
-    >>> from jl_attention import targets
+    >>> from jl_attention import measure, targets
     >>> target = targets.causal_window(512, 3, rng=0)
     >>> built = construct(target, leak=0.01, rng=1)
     >>> built.meets(measure(built, target)), built.dim < 512
@@ -132,7 +132,7 @@ def construct(
     if total_variation is not None:
         if leak is not None:
             raise ParameterError(f"leak={leak!r}: give it or total_variation, not both")
-        leak = leak_for_target(target, total_variation, ratio_error)
+        leak = leak_for_checked_target(target, total_variation, ratio_error)
     precision = method.precision(ratio_error, 0.01 if leak is None else leak, logit_scale)
     failure_prob = check_real("failure_prob", failure_prob, above=0, below=1)
     retries = check_int("retries", retries, minimum=0)
@@ -163,7 +163,7 @@ def construct(
         )
         if not retries:
             return built
-        report = measure(built, target, executor=executor)
+        report = measure_checked(built, target, executor=executor)
         if built.meets(report):
             return built
     raise ConstructionError(

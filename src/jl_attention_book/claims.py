@@ -2,15 +2,19 @@
 
 Results and their checks are registered in ``data/claims.toml``. A check is made where the book
 states it: ``check("T3-leak", measured=report.leak, bound=0.01)`` prints one line and raises
-`ClaimError` if the claim does not hold. `recorded` reads the lines back from a notebook.
+`ClaimError` if the claim does not hold. Where the variable `JLA_RECORDS` names a folder, the
+numbers are kept there with all digits, a file a chapter. `recorded` reads them back and compares
+them with the lines of the notebook.
 """
 
+import itertools
 import json
 import math
 import operator
+import os
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -183,7 +187,21 @@ def check(claim_id, *, measured, bound, relation="<="):
     if not record.holds:
         raise ClaimError(f"{record}; claim: {CLAIMS[claim_id].statement}")
     print(record)
+    if folder := os.environ.get("JLA_RECORDS"):
+        _keep(record, Path(folder))
     return record
+
+
+def _keep(record, folder):
+    """Append a record to its chapter's file; a process begins each file anew."""
+    path = folder / f"{CLAIMS[record.id].chapter:02d}.jsonl"
+    folder.mkdir(parents=True, exist_ok=True)
+    with path.open("a" if path in _begun else "w", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(record), allow_nan=False) + "\n")
+    _begun.add(path)
+
+
+_begun = set()
 
 
 def refuse(claim_id, *, measured, bound, relation="<=", planted):
@@ -209,35 +227,48 @@ def refuse(claim_id, *, measured, bound, relation="<=", planted):
     print(f"[{claim_id}] planted, {planted}: {record.measured:.3g}, refused")
 
 
-LINE = re.compile(
-    r"^\[(?P<id>[^\]]+)\] measured (?P<measured>\S+) (?P<relation>[<>]=?) (?P<bound>\S+) bound: "
-    r"holds \(slack [^)]+\)$",
-    re.MULTILINE,
-)
-"""What `check` prints: the only copy of a measured number."""
+LINE = re.compile(r"^\[[^\]]+\] measured .* holds \(slack [^)]+\)$", re.MULTILINE)
+"""What `check` prints."""
 
 
 def recorded(notebook):
-    """Return the records that the committed outputs of a notebook hold, in order.
+    """Return the records of the checks that a notebook made, in order.
 
     Parameters
     ----------
     notebook : str or path
-        An executed notebook.
+        An executed notebook; its records are in ``results/records`` beside it.
 
     Returns
     -------
     list of Record
-        With the three digits that were printed.
+        With all digits.
+
+    Raises
+    ------
+    ClaimError
+        The records are not those that the notebook printed.
     """
-    cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
+    notebook = Path(notebook)
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     printed = "".join(
         "".join(output["text"])
         for cell in cells
         for output in cell.get("outputs", [])
         if output.get("name") == "stdout"
     )
-    return [
-        Record(line["id"], float(line["measured"]), line["relation"], float(line["bound"]))
-        for line in LINE.finditer(printed)
-    ]
+    lines = LINE.findall(printed)
+    path = notebook.parent / "results" / "records" / f"{notebook.name[:2]}.jsonl"
+    records = read_records(path) if path.exists() else []
+    for line, record in itertools.zip_longest(lines, records):
+        if line != str(record):
+            raise ClaimError(
+                f"{notebook.name}: printed {line!r}, but its record is {str(record)!r}: execute it "
+                "again, as `make notebooks` does"
+            )
+    return records
+
+
+def read_records(path):
+    """Return the records in a file that `check` wrote."""
+    return [Record(**json.loads(line)) for line in path.read_text("utf-8").splitlines()]

@@ -210,7 +210,8 @@ def details(entry):
             for record in check["records"]:
                 slack = meaningful_slack(check, record)
                 room = "" if slack is None else f", slack {slack_text(slack)}"
-                room = ", attained" if slack == 1 else room
+                attained = slack is not None and abs(slack - 1) < 1e-9
+                room = ", attained" if attained else room
                 lines.append(
                     f"- [{check['id']}]({check['page']}.ipynb), *{KINDS[check['kind']]}*: "
                     f"{typeset(check['statement'])}: **{outcome(record)}**{room}."

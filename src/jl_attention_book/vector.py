@@ -15,6 +15,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
@@ -63,7 +64,9 @@ def record_figures(folder):
 def write(figure, path):
     """Write a figure as `path`.svg, and in one column as `path`-narrow.svg; it is changed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    keep_clouds_as_pixels(figure)
+    if not panels_of(figure):
+        figure.set_layout_engine("none")  # Matplotlib forgets that while it draws
+    keep_pixels(figure)
     write_atomically(path.with_name(f"{path.name}.svg"), svg(figure))
     one_column(figure)
     write_atomically(path.with_name(f"{path.name}-narrow.svg"), svg(figure))
@@ -91,14 +94,14 @@ def one_column(figure):
     """Rearrange a figure for the width of a phone, in place; letters keep their size.
 
     Panels come below each other, each with the labels that it shared. One panel, or a grid made of
-    parts (subfigures), only gets narrower. A figure without a layout, or as narrow already, stays.
+    parts (subfigures), only gets narrower. A figure placed by hand, or as narrow already, stays.
     """
     wide, high = figure.get_size_inches()
-    if wide <= PHONE + 0.1 or figure.get_layout_engine() is None:
+    panels = panels_of(figure)
+    if wide <= PHONE + 0.1 or not panels:
         return
     figure.draw_without_rendering()
     wish = {"rows": None, "height": None} | getattr(figure, "phone", {})
-    panels = [ax for ax in figure.axes if ax.get_subplotspec() is not None]
     if len(panels) == 1 or figure.subfigs or wish["rows"] == "as they are":
         height = high
     else:
@@ -111,6 +114,11 @@ def one_column(figure):
         figure.legend(legend.legend_handles, labels, loc="outside lower center", ncols=2)
     figure.set_size_inches(PHONE, wish["height"] or height)
     break_long_labels(figure)
+
+
+def panels_of(figure):
+    """Return the axes that have a place in a grid: no colour bar, nothing placed by hand."""
+    return [ax for ax in figure.axes if ax.get_subplotspec() is not None]
 
 
 def bare(ax):
@@ -217,8 +225,17 @@ def broken(text):
 # --- SVG -------------------------------------------------------------------------------------
 
 
-def keep_clouds_as_pixels(figure):
-    """Draw clouds of marks as pixels, if all of a figure are so many that they would weigh more."""
+def keep_pixels(figure):
+    """Draw clouds of marks as pixels, if all of a figure are so many that they would weigh more.
+
+    A matrix that is shown larger than it is is kept as it is, for the browser to enlarge.
+    """
+    figure.draw_without_rendering()
+    for ax in figure.axes:
+        shown = ax.get_window_extent().size[::-1] * DPI / figure.dpi
+        for image in ax.images:
+            if np.all(np.array(image.get_size()) <= shown):
+                image.set_interpolation("none")
     clouds = [
         (line, len(line.get_xdata()))
         for ax in figure.axes
@@ -246,8 +263,8 @@ def svg(figure):
     figure.draw_without_rendering()
     drawn = figure.get_tightbbox().padded(0.06)
     drawn.x0, drawn.x1 = min(drawn.x0, 0.0), max(drawn.x1, figure.get_size_inches()[0])
-    with mpl.rc_context({"svg.hashsalt": "book", "svg.fonttype": "path"}):
-        figure.savefig(out, format="svg", bbox_inches=drawn, dpi=DPI, metadata={"Date": None})
+    with mpl.rc_context({"svg.fonttype": "path"}):
+        figure.savefig(out, format="svg", bbox_inches=drawn, dpi=DPI)
     return smaller(out.getvalue())
 
 

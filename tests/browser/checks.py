@@ -199,7 +199,13 @@ def paper_problems(page):
     problems = (
         overflow_problems(page, may_scroll=False) + contrast_problems(page) + heading_problems(page)
     )
-    for selector in ("nav", ".bd-sidebar", ".bd-header-article", "summary", "button"):
+    for selector in (
+        "nav",
+        ".bd-sidebar",
+        ".bd-header-article",
+        "details:not(.quiz-answer) > summary",
+        "button",
+    ):
         shown = page.locator(selector).filter(visible=True).count()
         problems += [f"{shown} times {selector} is printed"] if shown else []
     for block in page.locator(".tag_hide-cell pre").all():

@@ -8,15 +8,14 @@ worker on another machine make the same codes bit for bit, in any order, and non
 from __future__ import annotations
 
 import warnings
-import weakref
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..engine import is_worker, one_blas_thread
+from ..engine import is_worker, one_blas_thread, run
 from ..errors import ParameterError, check_choice, check_int
 from ..interop.arrays import real_array
 
@@ -96,10 +95,8 @@ def generator(key: tuple[int, ...], block: int = 0) -> np.random.Generator:
 Seed = int | np.random.SeedSequence | np.random.Generator | None
 """What draws: a seed, a generator, or None for fresh entropy."""
 
-_arrays: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
-
-_kept: list[np.ndarray] = []
-"""In a worker process the last array: the next block of rows needs it again."""
+_kept: list[Codes] = []
+"""In a worker process the last codes: the next block of rows needs their array again."""
 
 
 class Codes(ABC):
@@ -144,22 +141,30 @@ class Codes(ABC):
         return out[0] if chosen.ndim == 0 else out
 
     def array(self) -> np.ndarray:
-        """Return all codes, read-only, shape (L, m); made once while anyone holds them.
+        """Return all codes, read-only, shape (L, m); made once, and kept as long as this object.
 
-        A process that runs blocks of rows for another one holds the last ones itself.
+        A process that runs blocks of rows for another one keeps the last ones itself.
         """
-        made = _arrays.get(self)
-        if made is None:
-            made = np.empty(self.shape, dtype=self.dtype)
-            with one_blas_thread():
-                for start in range(0, self.length, BLOCK_ROWS):
-                    stop = min(start + BLOCK_ROWS, self.length)
-                    made[start:stop] = self.block(start // BLOCK_ROWS)[: stop - start]
-            made.flags.writeable = False
-            _arrays[self] = made
+        if "_array" not in vars(self):
+            same = next((kept for kept in _kept if kept == self), None)
+            made = self._made() if same is None else same.array()
+            vars(self)["_array"] = made
             if is_worker():
-                _kept[:] = [made]
+                _kept[:] = [self]
+        return self._array
+
+    def _made(self):
+        made = np.empty(self.shape, dtype=self.dtype)
+        blocks = range(-(-self.length // BLOCK_ROWS))
+        for index, rows in enumerate(run(self.block, blocks, size=np.size)):
+            start = index * BLOCK_ROWS
+            made[start : start + BLOCK_ROWS] = rows[: self.length - start]
+        made.flags.writeable = False
         return made
+
+    def __getstate__(self):
+        """Return what the codes are made from: who receives it makes the array itself."""
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
 
 @dataclass(frozen=True)
@@ -224,18 +229,35 @@ class TightCodes(Codes):
     @cached_property
     def _whitening(self):
         """sqrt(L) scale (C^T C)^(-1/2), shape (m, m)."""
-        root = np.eye(self.dim)
-        condition = np.inf
+        root, condition = None, np.inf
+        # So many rows a Gram matrix that those in flight take less memory than the codes.
+        step = 4 * -(-self.dim // BLOCK_ROWS)
+        parts = range(0, -(-self.length // BLOCK_ROWS), step)
         while condition > WELL_CONDITIONED:  # near m = L a second pass restores the digits
             gram = np.zeros((self.dim, self.dim))
-            for start in range(0, self.length, BLOCK_ROWS):
-                rows = self._gaussian(start // BLOCK_ROWS)[: self.length - start] @ root
-                gram += rows.T @ rows
-            values, vectors = np.linalg.eigh(gram)
-            condition = values[-1] / values[0] if values[0] > 0 else np.inf
-            values = np.maximum(values, values[-1] * np.finfo(float).eps)
-            root = root @ (vectors / np.sqrt(values)) @ vectors.T
+            for part in run(partial(self._gram, root, step), parts, size=np.size):
+                gram += part
+            with one_blas_thread():
+                values, vectors = np.linalg.eigh(gram)
+                condition = values[-1] / values[0] if values[0] > 0 else np.inf
+                values = np.maximum(values, values[-1] * np.finfo(float).eps)
+                factor = (vectors / np.sqrt(values)) @ vectors.T
+                root = factor if root is None else root @ factor
         return np.sqrt(self.length) * self.scale * root
+
+    def _made(self):
+        if self.dim < self.length:
+            self._whitening  # noqa: B018, once, before each block asks for it
+        return super()._made()
+
+    def _gram(self, root, step, first):
+        """Return the Gram matrix of the columns of some blocks, of C or of C root."""
+        gram = np.zeros((self.dim, self.dim))
+        for index in range(first, min(first + step, -(-self.length // BLOCK_ROWS))):
+            rows = self._gaussian(index)[: self.length - index * BLOCK_ROWS]
+            rows = rows if root is None else rows @ root
+            gram += rows.T @ rows
+        return gram
 
     def _gaussian(self, index):
         return generator(self.key, index).standard_normal((BLOCK_ROWS, self.dim))
@@ -295,6 +317,10 @@ class GivenCodes(Codes):
         self._array.flags.writeable = False
         self.length, self.dim = array.shape
         self.dtype = array.dtype
+
+    def __getstate__(self):
+        """Return everything: nobody can make these codes again."""
+        return vars(self)
 
     def block(self, index: int) -> np.ndarray:
         """Return a block, see `Codes.block`; rows past the end are zero."""

@@ -114,8 +114,8 @@ def _dot(x, y):
 
 
 @_compiled
-def _split(v, Q, k, z, d):
-    """Set d = Q v and z = v - Q^T d, again if z is short, and return ||z||^2 and ||v||^2."""
+def _split(v, Q, k, z, d, r):
+    """Set d = Q v and z = v - Q^T d, twice if z is short; r is scratch. Return ||z||^2, ||v||^2."""
     dim = len(v)
     squared = 0.0
     for c in range(dim):
@@ -126,10 +126,10 @@ def _split(v, Q, k, z, d):
     before = squared
     for _ in range(2):
         for i in range(k):
-            part = 0.0
-            for c in range(dim):
-                part += Q[i, c] * z[c]
-            d[i] += part
+            r[i] = _dot(Q[i], z)
+            d[i] += r[i]
+        for i in range(k):
+            part = r[i]
             for c in range(dim):
                 z[c] -= part * Q[i, c]
         distance = 0.0
@@ -243,7 +243,7 @@ def _run_row(keys, c_s, E, e, tokens, active, q, weights):
         if token >= 0 and k < dim:
             for c in range(dim):
                 v[c] = c_s[c] - keys[token, c]
-            distance, length = _split(v, Q, k, z, d)
+            distance, length = _split(v, Q, k, z, d, r)
             if distance > CLOSE**2 * length:
                 _push(Q, R, k, z, distance, d)
                 h[k], names[k] = 1.0, token
@@ -286,7 +286,7 @@ def _run_row(keys, c_s, E, e, tokens, active, q, weights):
                         bad[few], few = j, few + 1
             grown = 0.0
         violation = 1 - _dot(V[pick], q)
-        distance, length = _split(V[pick], Q, k, z, d)
+        distance, length = _split(V[pick], Q, k, z, d, r)
         _back(R, k, d, r)
         until_met, until_leaving, leaving = np.inf, np.inf, -1
         if distance > CLOSE**2 * length:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LARGEST_LEAK",
     "joint_bound",
+    "leak_for_checked_target",
     "leak_for_target",
     "leak_for_total_variation",
     "output_error_bound",
@@ -180,7 +181,13 @@ def leak_for_target(
     ------
     TargetError, ParameterError
     """
-    target = opened_or_checked(target)
+    return leak_for_checked_target(opened_or_checked(target), total_variation, ratio_error)
+
+
+def leak_for_checked_target(
+    target: sparse.csr_array | MappedTarget, total_variation: float, ratio_error: float = 0.0
+) -> float:
+    """Return what `leak_for_target` does, for a target that has been checked."""
     x = _off_mass(total_variation, ratio_error)
     largest = max(_mass_per_leak(block, ratio_error).max() for block in blocks_of(target))
     return float(min(x / largest, LARGEST_LEAK)) if largest > 0 else LARGEST_LEAK
