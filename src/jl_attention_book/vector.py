@@ -291,10 +291,14 @@ def smaller(text):
             element.set("href", f"{kind},{few_colours(encoded)}")
         for key in {"d", "x", "y", "style", "transform", "clip-path"} & set(element.attrib):
             element.set(key, shorter(key, element.get(key), names))
+        moved = re.fullmatch(r"translate\((\S+) (\S+)\)", element.get("transform", ""))
+        if element.tag == f"{SVG}use" and moved:
+            del element.attrib["transform"]
+            element.attrib |= {k: x for k, x in zip("xy", moved.groups(), strict=True) if x != "0"}
         element.text, element.tail = (element.text or "").strip(), None
     merge_groups(root)
     share_looks(root)
-    return ElementTree.tostring(root)
+    return ElementTree.tostring(root).replace(b" />", b"/>")
 
 
 def shorter(key, value, names):
@@ -305,7 +309,19 @@ def shorter(key, value, names):
         return re.sub(r"([:;]) ", r"\1", value)
     if key == "transform":
         return re.sub(r"(?<=translate\()[^)]*", lambda found: rounded(found[0]), value)
+    value = value if "." in value else relative(value)
     return re.sub(r"\s*([A-Za-z])\s*", r"\1", rounded(value)).strip()
+
+
+def relative(path):
+    """Return the outline of a letter, in whole numbers, with each point relative to the last."""
+    words, last, start = [], np.zeros(2, dtype=int), np.zeros(2, dtype=int)
+    for command, numbers in re.findall(r"([MLQCz])([^MLQCz]*)", path):
+        points = np.array(numbers.split(), dtype=int).reshape(-1, 2)
+        words += [command.lower(), *map(str, (points - last).ravel())]
+        last = start if command == "z" else points[-1]
+        start = last if command == "M" else start
+    return re.sub(" (?=-)", "", " ".join(words))
 
 
 def rounded(numbers):
