@@ -102,6 +102,14 @@ def test_marks_that_change_nothing_are_taken_off_code():
     assert bundles.without_plain_spans(page, set()) == page
 
 
+def test_indents_go_and_preformatted_text_stays():
+    kept = "<pre class='x'>a\n  b\n\n c</pre><script>\n  `x\n   y`</script>"
+    page = f"<ul>\n   <li>one\n\n  two</li>\n</ul>\n {kept}\n\n  <p>"
+    expected = f"<ul>\n<li>one\ntwo</li>\n</ul>\n{kept}\n<p>"
+    assert bundles.without_indents(page) == expected
+    assert bundles.without_indents(expected) == expected
+
+
 def fontawesome():
     static = Path(pydata_sphinx_theme.__file__).parent / "theme/pydata_sphinx_theme/static"
     (folder,) = (static / "vendor/fontawesome").iterdir()

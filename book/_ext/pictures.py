@@ -2,8 +2,8 @@
 
 Where book/figures has a figure of a notebook as SVG (``make notebooks`` writes
 it, under a name made of the PNG's bytes), the page shows that: as it was drawn,
-and to a phone in one column. A figure that is not there, because a reader has
-changed it, is shown as PNG.
+and to a phone its panels in one column. A figure that is not there, because a
+reader has changed it, is shown as PNG.
 
 A PNG of lines and letters needs no more than 256 colours, a third of the bytes:
 the mean error of a channel is below 0.2 of 255. The committed notebooks keep
@@ -48,14 +48,16 @@ def replace_figures(app, doctree):
     """Let the figures of a page that are there as vectors be so."""
     for image in list(doctree.findall(nodes.image)):
         wide, narrow = vectors(image["uri"])
-        if not (wide.exists() and narrow.exists()):
+        if not wide.exists():
             continue
         for key in {"width", "height", "scale"} & set(image.attributes):
             del image[key]
         image["uri"] = f"/{wide.relative_to(app.srcdir).as_posix()}"
-        small = Narrow(uri=f"/{narrow.relative_to(app.srcdir).as_posix()}")
-        picture = Picture("", small)
+        picture = Picture()
         image.replace_self(picture)
+        if narrow.exists():
+            uri = f"/{narrow.relative_to(app.srcdir).as_posix()}"
+            picture += Narrow(uri=uri)
         picture += image
 
 
@@ -82,9 +84,11 @@ def address(writer, image):
 
 def visit_picture(writer, node):
     """Write a picture: the narrow one for phones, and otherwise the wide."""
-    narrow, wide = node.children
-    at, narrow_size = address(writer, narrow)
-    source = tag("source", media=PHONE, srcset=at, **narrow_size)
+    *narrow, wide = node.children
+    source = ""
+    for image in narrow:
+        at, narrow_size = address(writer, image)
+        source = tag("source", media=PHONE, srcset=at, **narrow_size)
     at, wide_size = address(writer, wide)
     text = {"alt": wide["alt"]} if "alt" in wide else {}
     lazy = {"loading": "lazy", "decoding": "async"}

@@ -32,6 +32,9 @@ PHONE = 4.0
 MANY = 1000
 """Marks of a figure from which its clouds are kept as pixels."""
 
+SINGLE = 4.4
+"""Inches of a figure with one panel, the same for every page: a label of 9 points is 11 px."""
+
 DPI = 200
 """Pixels an inch of what is kept as pixels."""
 
@@ -62,14 +65,23 @@ def record_figures(folder):
 
 
 def write(figure, path):
-    """Write a figure as `path`.svg, and in one column as `path`-narrow.svg; it is changed."""
+    """Write a figure as `path`.svg, and panels in one column as `path`-narrow.svg.
+
+    The figure is changed. One panel is drawn as narrow as a phone needs it, for all pages.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not panels_of(figure):
+    panels = len(panels_of(figure))
+    if panels == 0:
         figure.set_layout_engine("none")  # Matplotlib forgets that while it draws
+    if panels == 1:
+        wide, high = figure.get_size_inches()
+        figure.set_size_inches(min(wide, SINGLE), high)
+        break_long_labels(figure)
     keep_pixels(figure)
     write_atomically(path.with_name(f"{path.name}.svg"), svg(figure))
-    one_column(figure)
-    write_atomically(path.with_name(f"{path.name}-narrow.svg"), svg(figure))
+    if panels > 1:
+        one_column(figure)
+        write_atomically(path.with_name(f"{path.name}-narrow.svg"), svg(figure))
 
 
 # --- One column ------------------------------------------------------------------------------
@@ -93,16 +105,16 @@ def on_a_phone(figure, rows=None, height=None):
 def one_column(figure):
     """Rearrange a figure for the width of a phone, in place; letters keep their size.
 
-    Panels come below each other, each with the labels that it shared. One panel, or a grid made of
-    parts (subfigures), only gets narrower. A figure placed by hand, or as narrow already, stays.
+    Panels come below each other, each with the labels that it shared. A grid made of parts
+    (subfigures) only gets narrower, and a figure as narrow already stays.
     """
     wide, high = figure.get_size_inches()
     panels = panels_of(figure)
-    if wide <= PHONE + 0.1 or not panels:
+    if wide <= PHONE:
         return
     figure.draw_without_rendering()
     wish = {"rows": None, "height": None} | getattr(figure, "phone", {})
-    if len(panels) == 1 or figure.subfigs or wish["rows"] == "as they are":
+    if figure.subfigs or wish["rows"] == "as they are":
         height = high
     else:
         rows = wish["rows"] or usual_rows(panels)
