@@ -86,7 +86,8 @@ notebooks: $(READY)  ## format every notebook, execute it in place, strip it; wr
 lab: $(READY)  ## open a copy of the notebooks in JupyterLab, ready to run and to change
 	@$(BIN)/python -c 'import jupyterlab' 2> /dev/null || $(PIP) -e '.[lab]'
 	$(BIN)/python book/_ext/launch.py --lab _build/lab
-	$(BIN)/jupyter lab --notebook-dir=_build/lab/book $(LAB_OPTIONS)
+	@# A chapter that is run there writes its checks beside it, where its ledger reads them.
+	JLA_RECORDS=$(CURDIR)/_build/lab/book/results/records $(BIN)/jupyter lab --notebook-dir=_build/lab/book $(LAB_OPTIONS)
 
 launch: $(READY)  ## write the notebooks that the launch buttons open; BOOK_REPOSITORY names the address
 	$(BIN)/python book/_ext/launch.py _build/launch

@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -99,22 +100,27 @@ def test_the_workflow_makes_what_the_buttons_need():
 # --- The notebooks that the buttons open ---------------------------------------------------------
 
 
-def without_quizzes(cells):
-    """Leave out the cells with a quiz: it is written in another way."""
-    sources = ["".join(cell["source"]) for cell in cells]
-    pairs = zip(cells, sources, strict=True)
-    return [cell for cell, text in pairs if "{quiz}" not in text and "**Quiz.**" not in text]
+LEFT_OF_SPHINX = re.compile(r"\{[\w:-]+\}`|^[:`]{3,}\{|^\([\w-]+\)=$", re.MULTILINE)
 
 
-def test_every_notebook_gets_the_install_cell_and_nothing_else(tmp_path):
+def assert_is_plain(new, old):
+    """Compare cells: the same, but a text has no directive and no role."""
+    assert len(new) == len(old)
+    for one, other in zip(new, old, strict=True):
+        if one["cell_type"] == "markdown":
+            assert not LEFT_OF_SPHINX.search("".join(one["source"]))
+            one, other = one | {"source": []}, other | {"source": []}
+        assert one == other
+
+
+def test_every_notebook_gets_the_install_cell_and_plain_text(tmp_path):
     launch.write_notebooks(tmp_path, ADDRESS)
     written = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*"))
     assert written == sorted(notebooks())
     for name in written:
         new, old = (json.loads((folder / name).read_text()) for folder in (tmp_path, ROOT))
         assert "".join(new["cells"].pop(0)["source"]) == launch.install_cell(ADDRESS).source
-        assert without_quizzes(new["cells"]) == without_quizzes(old["cells"])
-        assert "{quiz}" not in json.dumps(new)
+        assert_is_plain(new["cells"], old["cells"])
         assert new | {"cells": []} == old | {"cells": []}
 
 
@@ -169,11 +175,15 @@ def test_the_lab_has_every_notebook_with_a_line_to_change(tmp_path):
     copies = sorted(tmp_path.glob("book/*.ipynb"))
     assert [path.name for path in copies] == sorted(Path(nb).name for nb in notebooks())
     assert (tmp_path / "book/results/smallest_dim.csv").exists()
+    read = [
+        name for path in copies for name in re.findall(r'Path\(\\"(\.\./.+?)\\"', path.read_text())
+    ]
+    assert "../benchmarks/results/block.csv" in read
+    assert all((tmp_path / "book" / name).exists() for name in read)
     for path in copies:
         first, *cells = nbformat.read(path, as_version=4).cells
         original = nbformat.read(ROOT / "book" / path.name, as_version=4).cells
-        assert without_quizzes(cells) == without_quizzes(original)
-        assert not [cell for cell in cells if "{quiz}" in cell.source]
+        assert_is_plain(cells, original)
         line = launch.TO_CHANGE.get(path.name[:2])
         assert (line is not None) == ("Try other numbers" in first.source)
         if line:
@@ -183,7 +193,18 @@ def test_the_lab_has_every_notebook_with_a_line_to_change(tmp_path):
 
 def test_the_lab_keeps_what_a_reader_changed(tmp_path):
     launch.write_lab(tmp_path)
-    changed = tmp_path / "book/01-attention-matrices.ipynb"
-    changed.write_text("mine")
+    names = "01-attention-matrices.ipynb", "results/records/01.jsonl", "references.bib"
+    changed = [tmp_path / "book" / name for name in names]
+    for path in changed:
+        path.write_text("mine")
     launch.write_lab(tmp_path)
-    assert changed.read_text() == "mine"
+    assert [path.read_text() for path in changed] == ["mine"] * 3
+
+
+def test_the_ledger_of_the_lab_reads_its_own_checks(tmp_path):
+    launch.write_lab(tmp_path / "_build/lab")
+    records = tmp_path / "_build/lab/book/results/records"
+    assert (records / "01.jsonl").exists()
+    assert (
+        f"JLA_RECORDS=$(CURDIR)/{records.relative_to(tmp_path)} " in (ROOT / "Makefile").read_text()
+    )

@@ -15,8 +15,19 @@ from toc import ROOT, notebooks
 FACTS = {
     "01-attention-matrices": {"30": "layers of the decoder"},
     "10-max-margin": {"23": "a book's chapter"},
-    "11-finite-precision": {"53": "bits of float64's significand"},
-    "12-real-attention": {"90": "the mass that is counted where no other is said"},
+    "11-finite-precision": {
+        "53": "bits of float64's significand",
+        "65,504": "the largest float16",
+    },
+    "12-real-attention": {
+        "90": "the mass that is counted where no other is said",
+        "65": "tokens that row 64, the first being 0, sees",
+    },
+    "13-transformer-block": {
+        "0.001": "a leak that an exercise asks for",
+        "5.2": "a release of transformers",
+        "5.24": "a release of transformers",
+    },
     "14-test-bench": {
         "255": "the last token of the second block of 128",
         "131": "131 072 tokens",
@@ -47,7 +58,7 @@ NOT_PROSE = [
     r"(?<=\])\([^)]*\)",
     r"https?://\S+",
     r"<[^>]+>",
-    r"^:{3,}.*$|^:\w+:.*$|^\([\w-]+\)=$",
+    r"^:{3,}[^\n]*$|^:\w+:[^\n]*$|^\([\w-]+\)=$",
 ]
 
 
@@ -102,6 +113,7 @@ def test_numbers_in_prose_stand_in_the_code(notebook):
         ("it was 99, $99$, `99`, {glue:text}`99`, [99 words](#99)", ["99", "99"]),
         ("see https://example.org/1706.99999 and <img width='99'>", []),
         ("```\n99\n```\n$$\n99\n$$\n:width: 99\n(sec-99)=\nT99, L2a", []),
+        (":::{note}\n99\n:::\n98\n:width: 97\n96", ["99", "98", "96"]),
     ],
 )
 def test_a_falsified_digit_is_found(markdown, found):

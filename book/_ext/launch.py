@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 import nbformat
-from quiz import in_markdown
+from plain import Book
 from sphinx.errors import ConfigError
 
 BOOK = Path(__file__).parents[1]
@@ -82,25 +82,26 @@ def install_cell(address):
     return nbformat.v4.new_code_cell(source, id=BRANCH)
 
 
-def for_jupyter(path, first):
-    """Return a notebook of the book with a first cell, its quizzes plain."""
-    notebook = nbformat.read(path, as_version=4)
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            cell.source = in_markdown(cell.source)
-    notebook.cells.insert(0, first)
-    return notebook
+def for_jupyter(first):
+    """Yield the name of each notebook and it, for Jupyter, with a first cell.
+
+    `first` makes the cell from the name.
+    """
+    book = Book(BOOK)
+    for page in book.pages:
+        notebook = book.plain(page)
+        notebook.cells.insert(0, first(f"{page}.ipynb"))
+        yield f"{page}.ipynb", notebook
 
 
 def write_notebooks(out, address):
     """Write every notebook, its install cell first, under `out`/book."""
     folder = Path(out) / BOOK.name
     folder.mkdir(parents=True, exist_ok=True)
-    for path in sorted(BOOK.glob("*.ipynb")):
-        notebook = for_jupyter(path, install_cell(address))
-        unfinished = folder / f"{path.name}.part"
+    for name, notebook in for_jupyter(lambda name: install_cell(address)):
+        unfinished = folder / f"{name}.part"
         nbformat.write(notebook, unfinished)
-        os.replace(unfinished, folder / path.name)
+        os.replace(unfinished, folder / name)
 
 
 TO_CHANGE = {
@@ -121,7 +122,8 @@ TO_CHANGE = {
 
 LAB_CELL = """\
 **A copy to play with.** *Run > Run All Cells* computes the chapter anew;
-nothing you do here changes the book.{hint} A check that does not hold stops
+nothing you do here changes the book.{hint} Numbers within the text are the
+book's; those below a cell are yours. A check that does not hold stops
 the notebook and says what it measured."""
 
 
@@ -132,20 +134,29 @@ def lab_cell(name):
     return nbformat.v4.new_markdown_cell(LAB_CELL.format(hint=hint), id="lab")
 
 
-def write_lab(out):
-    """Write copies of the notebooks, and what they read, under `out`/book.
+def keep(source, copy):
+    """Copy a file, unless it is there."""
+    if not Path(copy).exists():
+        shutil.copy(source, copy)
 
-    A notebook that is there already may have been changed, and stays.
+
+def write_lab(out):
+    """Write copies of the notebooks, and what they read, under `out`.
+
+    A file that is there already may have been changed, and stays.
     """
     folder = Path(out) / BOOK.name
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in sorted(BOOK.glob("*.ipynb")):
-        if not (folder / path.name).exists():
-            notebook = for_jupyter(path, lab_cell(path.name))
-            nbformat.write(notebook, folder / path.name)
-    for name in ("results", "_static"):
-        shutil.copytree(BOOK / name, folder / name, dirs_exist_ok=True)
-    shutil.copy(BOOK / "references.bib", folder)
+    for name in ("book/results", "book/_static", "benchmarks/results"):
+        shutil.copytree(
+            BOOK.parent / name,
+            Path(out) / name,
+            dirs_exist_ok=True,
+            copy_function=keep,
+        )
+    keep(BOOK / "references.bib", folder / "references.bib")
+    for name, notebook in for_jupyter(lab_cell):
+        if not (folder / name).exists():
+            nbformat.write(notebook, folder / name)
 
 
 def switch_on(app, config):

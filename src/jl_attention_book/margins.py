@@ -3,8 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 from scipy import sparse
-from scipy.optimize import minimize, nnls
-from scipy.special import logsumexp, softmax
+from scipy.optimize import nnls
 
 from jl_attention.certificates import prove_feasible, prove_infeasible
 from jl_attention.logits import target_logits
@@ -165,37 +164,6 @@ def interpolation_dim(length, row_nnz, rows, logit_scale=None, failure_prob=0.01
     method, dims = Interpolate("gaussian", logit_scale=logit_scale), np.arange(row_nnz + 1, 1000)
     failures = method.log_failure_probability(dims, length, row_nnz) + np.log(rows / length)
     return int(dims[np.argmax(failures <= np.log(failure_prob))])
-
-
-def learned_keys(target, keys, iterations=300):
-    """Return keys that lower the cross-entropy of the attention to one target.
-
-    Parameters
-    ----------
-    target : scipy.sparse.csr_array, shape (L, L)
-    keys : ndarray, shape (L, m)
-        Where to start; the queries start at random.
-    iterations : int, optional
-        Of the quasi-Newton method L-BFGS.
-
-    Returns
-    -------
-    ndarray, shape (L, m)
-    """
-    dense, shape = target.toarray(), keys.shape
-
-    def cross_entropy(parameters):
-        """Return the cross-entropy of the attention and its gradient."""
-        queries, keys = parameters.reshape(2, *shape)
-        logits = queries @ keys.T
-        error = softmax(logits, axis=1) - dense
-        value = logsumexp(logits, axis=1).sum() - np.sum(dense * logits)
-        return value, np.stack([error @ keys, error.T @ queries]).ravel()
-
-    free = np.random.default_rng(1).standard_normal(shape)
-    start, options = np.stack([free, keys]).ravel(), {"maxiter": iterations}
-    best = minimize(cross_entropy, start, jac=True, method="L-BFGS-B", options=options)
-    return best.x.reshape(2, *shape)[1]
 
 
 def farthest_pattern(keys, row_nnz):

@@ -203,7 +203,7 @@ def paper_problems(page):
         "nav",
         ".bd-sidebar",
         ".bd-header-article",
-        "details:not(.quiz-answer) > summary",
+        "details:not(.quiz-answer, .ledger-entry) > summary",
         "button",
     ):
         shown = page.locator(selector).filter(visible=True).count()
