@@ -236,6 +236,22 @@ def test_the_outline_of_a_letter_is_the_same_from_point_to_point():
     assert vector.relative(path) == "m 10 20 l 20 0 q 10 0 10 10 z m-5-15 l-5 0 z"
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("x", "36", "36"),
+        ("y", "-25.25", "-25.2"),
+        ("d", "M 1 2 L 3 4 ", "m1 2l2 2"),
+        ("d", "M 1.23 2 L 3.04 4 z ", "M1.2 2L3 4z"),
+        ("transform", "translate(1.26 3) scale(0.015625)", "translate(1.3 3) scale(0.015625)"),
+        ("style", "fill: none; stroke: #000000", "fill:none;stroke:#000000"),
+        ("clip-path", "url(#p12)", "url(#a1)"),
+    ],
+)
+def test_attributes_get_shorter(key, value, expected):
+    assert vector.shorter(key, value, {"p12": "a1"}) == expected
+
+
 def test_letters_that_are_too_small_are_noticed():
     figure, ax = plt.subplots(figsize=(4, 3))
     ax.text(0.5, 0.5, "small", fontsize=6, rotation=90)

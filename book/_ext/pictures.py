@@ -7,11 +7,11 @@ reader has changed it, is shown as PNG.
 
 A PNG of lines and letters needs no more than 256 colours, a third of the bytes:
 the mean error of a channel is below 0.2 of 255. The committed notebooks keep
-what Matplotlib drew; the built pages, and the notebooks that a reader
-downloads, get the smaller files.
+what Matplotlib drew; the built pages get the smaller files. The notebooks that
+a reader downloads from them have every printed output and no figure, which they
+draw when they are run: otherwise each figure would be in the site twice.
 """
 
-import base64
 import io
 import json
 import re
@@ -110,15 +110,12 @@ def smaller(png):
     return min(out.getvalue(), png, key=len)
 
 
-def smaller_notebook(text):
-    """Return a notebook's JSON with smaller figures."""
+def without_figures(text):
+    """Return a notebook's JSON without the pictures that its cells drew."""
     notebook = json.loads(text)
     for cell in notebook["cells"]:
         for output in cell.get("outputs", []):
-            data = output.get("data", {})
-            if "image/png" in data:
-                png = base64.b64decode("".join(data["image/png"]))
-                data["image/png"] = base64.b64encode(smaller(png)).decode()
+            output.get("data", {}).pop("image/png", None)
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -132,7 +129,7 @@ def shrink(app, error):
     for path in sorted(root.glob("_static/*.png")):
         path.write_bytes(smaller(path.read_bytes()))
     for path in sorted(root.glob("_sources/**/*.ipynb")):
-        path.write_text(smaller_notebook(path.read_text("utf-8")), "utf-8")
+        path.write_text(without_figures(path.read_text("utf-8")), "utf-8")
 
 
 def setup(app):

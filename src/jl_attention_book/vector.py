@@ -32,7 +32,7 @@ PHONE = 4.0
 MANY = 1000
 """Marks of a figure from which its clouds are kept as pixels."""
 
-SINGLE = 4.4
+SINGLE = 4.3
 """Inches of a figure with one panel, the same for every page: a label of 9 points is 11 px."""
 
 DPI = 200
@@ -321,7 +321,8 @@ def shorter(key, value, names):
         return re.sub(r"([:;]) ", r"\1", value)
     if key == "transform":
         return re.sub(r"(?<=translate\()[^)]*", lambda found: rounded(found[0]), value)
-    value = value if "." in value else relative(value)
+    if key == "d" and "." not in value:
+        value = relative(value)
     return re.sub(r"\s*([A-Za-z])\s*", r"\1", rounded(value)).strip()
 
 
