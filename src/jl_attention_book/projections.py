@@ -452,7 +452,7 @@ def logarithm(L, m, low, high, models):
     axes[1].set_ylabel("off the line, %")
     for height, (label, (_, _, color)) in zip((0.9, 0.78, 0.66), models.items(), strict=False):
         axes[0].text(
-            0.04, height, label, color=COLORS[color], transform=axes[0].transAxes, fontsize=9
+            0.04, height, label, color=COLORS[color], transform=axes[0].transAxes, fontsize=10
         )
     plt.show()
 

@@ -32,7 +32,7 @@ PHONE = 4.0
 MANY = 1000
 """Marks of a figure from which its clouds are kept as pixels."""
 
-SINGLE = 4.3
+SINGLE = 4.2
 """Inches of a figure with one panel, the same for every page: a label of 9 points is 11 px."""
 
 DPI = 200

@@ -65,8 +65,8 @@ def luminance(pixels):
 
 def contrast(one, other):
     """Return the contrast of two colours, at least 1."""
-    low, high = np.sort([luminance(one), luminance(other)], axis=0)
-    return (high + 0.05) / (low + 0.05)
+    one, other = luminance(one), luminance(other)
+    return (np.maximum(one, other) + 0.05) / (np.minimum(one, other) + 0.05)
 
 
 def pixels_of(locator):
