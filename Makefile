@@ -15,6 +15,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 120 --color=no
 MACHINE_FACTS := codemirror_mode file_extension mimetype nbconvert_exporter pygments_lexer version
 STRIP := $(BIN)/nbstripout --keep-output --keep-count --keep-id --extra-keys "$(MACHINE_FACTS:%=metadata.language_info.%)"
+CONVERT := $(BIN)/jupyter nbconvert --log-level=WARN --CoalesceStreamsPreprocessor.enabled=True --to notebook --inplace
 BUILD := $(BIN)/jupyter-book build . -W -n --keep-going --quiet
 
 # One thread a process: the tests run in $(JOBS) processes, and threads beside them only get in the way.
@@ -75,11 +76,13 @@ pdf: book  ## print every page, and the whole book, with Chromium
 	$(BIN)/python tests/print_book.py _build/html _build/pdf
 
 notebooks: $(READY)  ## format every notebook, execute it in place, strip it; write its figures as SVG
-	@# Sorted: the ledger and the index, which read the chapters, come after them.
+	@# Sorted: the ledger and the index, which read the chapters, come after them. What a cell printed
+	@# in pieces is put together in a second pass.
 	notebooks=$$($(BIN)/python tests/toc.py | sort) && \
 	$(BIN)/ruff format $$notebooks && \
 	rm -rf book/figures && \
-	JLA_RECORDS=$(CURDIR)/book/results/records JLA_FIGURES=$(CURDIR)/book/figures $(BIN)/jupyter nbconvert --log-level=WARN --CoalesceStreamsPreprocessor.enabled=True --to notebook --execute --inplace $$notebooks && \
+	JLA_RECORDS=$(CURDIR)/book/results/records JLA_FIGURES=$(CURDIR)/book/figures $(CONVERT) --execute $$notebooks && \
+	$(CONVERT) $$notebooks && \
 	$(STRIP) $$notebooks
 	$(BIN)/python tests/readme_picture.py
 

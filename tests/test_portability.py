@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import re
 import subprocess
 import sys
 
@@ -172,21 +173,34 @@ def test_noise_in_a_product_is_within_the_bound_of_every_order_of_adding(n, seed
     np.testing.assert_array_equal(counts, n)
 
 
-def test_the_table_goes_between_its_marks(tmp_path):
+def test_the_table_goes_between_its_marks(tmp_path, monkeypatch):
+    notebooks = ["book/04-theorem.ipynb", "book/claims.ipynb"]
+    monkeypatch.setattr(run.toc, "notebooks", lambda: notebooks)
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{run.MARKS[0]}old\n{run.MARKS[1]}\nafter\n")
-    outcome = run.Outcome(tests=["a::test_b"], cells={"book/04-theorem.ipynb": [3, 7]})
-    machines = [(run.Machine("one", "default"), outcome)]
-    machines.append((run.Machine("two", "kernel", skipped="no such kernel"), run.Outcome()))
-    run.write(page, run.table(machines, ["book/04-theorem.ipynb"]))
-    assert page.read_text() == (
-        f"before\n{run.MARKS[0]}\n| machine | unit tests | 04 |\n| --- | --- | --- |\n"
-        "| one | test_b | 3, 7 |\n| two | not run: no such kernel |  |\n\n"
-        f"{run.MARKS[1]}\nafter\n"
+    page.write_text(f"before\n{run.MARKS[0]}{run.MARKS[1]}\nafter\n")
+    outcome = run.Outcome(tests=["a::test_b[x|y]"], cells={notebooks[0]: [3, 7]})
+    one = run.entries(run.Machine("one", "default"), outcome)
+    two = run.entries(run.Machine("two", "kernel", skipped="no such kernel"), run.Outcome())
+    head = "| machine | unit tests | 04 | claims |\n| --- | --- | --- | --- |\n"
+
+    def between():
+        before, table, after = re.split("<!-- /?portability -->\n", page.read_text())
+        assert (before, after) == ("before\n", "after\n")
+        return table.strip("\n") + "\n"
+
+    run.write(page, {"two": two, "one": one}, ["one", "two", "three"])
+    assert between() == head + (
+        "| one | test_b[x/y] | 3, 7 |  |\n| two | not run: no such kernel |  |  |\n"
+    )
+    # What is run again replaces what was there; the rest stays.
+    mended = run.Outcome(cells={notebooks[0]: [], notebooks[1]: [2]})
+    run.write(page, {"one": run.entries(run.Machine("one", "default"), mended)}, ["two", "one"])
+    assert between() == head + (
+        "| two | not run: no such kernel |  |  |\n| one | test_b[x/y] | same | 2 |\n"
     )
     page.write_text("no marks")
     with pytest.raises(SystemExit, match="has no <!-- portability"):
-        run.write(page, "")
+        run.write(page, {}, [])
 
 
 def test_the_set_for_continuous_integration():

@@ -19,7 +19,15 @@ from jl_attention.retrieval import critical_n, every_set, learned, learned_docum
 from jl_attention.retrieval.curve import polynomials
 from jl_attention.retrieval.given import bisect, colexicographic
 from jl_attention.theory import absorption
-from jl_attention_book.critical_n import DIMS, FINEST, PUBLISHED, least_dims, published_fit, solve
+from jl_attention_book.critical_n import (
+    DIMS,
+    FINEST,
+    PUBLISHED,
+    held,
+    least_dims,
+    published_fit,
+    solve,
+)
 from jl_attention_book.tables import read_table
 
 NUMPY = {"float64": np.float64, "float32": np.float32, "float16": np.float16, "int8": np.int8}
@@ -328,6 +336,23 @@ def test_a_slice_of_the_table(method, dim):
             float(found.pop("scale_ratio")), rel=2e-3
         )
         assert row == {key: str(value) for key, value in found.items()}
+
+
+def test_a_dimension_that_was_not_tried_holds_what_a_smaller_one_does():
+    rows = [
+        {
+            "method": "learned",
+            "dtype": "int8",
+            "dim": d,
+            "n": n,
+            "scale_ratio": r,
+            "stopped_by": why,
+        }
+        for d, n, r, why in (("3", "9", "5", "rounding"), ("5", "7", "6", "limit"))
+    ]
+    found = [held(rows, "learned", dim, "int8") for dim in (3, 4, 5, 6)]
+    assert found == [("9", 5), (">=9", 5), (">=7", 6), (">=9", 5)]
+    assert held(rows, "learned", 2, "int8")[0] == held(rows, "learned", 3, "float16")[0] == ""
 
 
 def test_all_pairs_of_46_documents():

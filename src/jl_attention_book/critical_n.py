@@ -47,6 +47,37 @@ def published_fit(dim):
     return -10.5322 + 4.0309 * dim + 0.0520 * dim**2 + 0.0037 * dim**3
 
 
+def held(rows, method, dim, dtype):
+    """Return how many documents the table has for a dimension, as text, and their R/Delta.
+
+    A dimension that was not tried holds what a smaller one does, with zeros in the new coordinates.
+
+    Parameters
+    ----------
+    rows : list of dict
+        Of the table.
+    method : str
+    dim : int
+    dtype : str
+
+    Returns
+    -------
+    n : str
+        ``>=`` before it where there may be more. Empty if no dimension so small was tried.
+    scale_ratio : float
+    """
+    chosen = [row for row in rows if (row["method"], row["dtype"]) == (method, dtype)]
+    own = [row for row in chosen if int(row["dim"]) == dim]
+    smaller = [row for row in chosen if int(row["dim"]) < dim]
+    if not own and not smaller:
+        return "", math.nan
+    row = (
+        own[0] if own else max(smaller, key=lambda row: (int(row["n"]), -float(row["scale_ratio"])))
+    )
+    more = "" if own and row["stopped_by"] != "limit" else ">="
+    return more + row["n"], float(row["scale_ratio"])
+
+
 def solve(method, dim):
     """Return the rows of the table for one method and dimension."""
     formats = FORMATS[FORMATS.index(FINEST[method]) :]

@@ -35,6 +35,12 @@ import zlib
 
 import numpy as np
 
+LARGE = 1e3
+"""A larger number is near an integer at `BOUNDARY` times this."""
+
+RESULTS = 1000
+"""Most numbers that are watched when they are rounded at once."""
+
 PACKAGES = ("jl_attention", "jl_attention_book")
 """Whose source is rewritten."""
 
@@ -183,7 +189,8 @@ class Machine:
         """Watch a number that is formatted."""
         if self.watching and spec and isinstance(value, float | np.floating):
             wide = float(value)
-            if math.isfinite(wide) and not spec.endswith(("a", "r", "s")):
+            rounds = "." in spec or spec[-1] in "efgEFGn%"  # else all digits are shown
+            if math.isfinite(wide) and rounds:
                 texts = [format(wide * (1 + d), spec) for d in (-BOUNDARY, 0, BOUNDARY)]
                 if "-" in texts[1] and not any(c in "123456789" for c in texts[1]):
                     texts.append(texts[1].replace("-", ""))
@@ -201,12 +208,13 @@ class Machine:
         return Formatter().vformat(template, args, kwargs)
 
     def to_integer(self, name, value, *rest):
-        """Watch numbers that are about to become integers, and return them."""
-        if self.watching and not rest and getattr(value, "dtype", np.dtype(float)).kind == "f":
+        """Watch numbers that are about to become integers, few enough to be results, not data."""
+        number = getattr(value, "dtype", np.dtype(float)).kind == "f"
+        if self.watching and not rest and number and np.size(value) <= RESULTS:
             jump = 0.5 if name in ("rint", "round") else 0.0
             for number in np.ravel(value) if isinstance(value, np.ndarray | float) else ():
                 off = (number - jump) - np.rint(number - jump)
-                if off != 0 and abs(off) <= BOUNDARY * max(1.0, abs(number)):
+                if off != 0 and abs(off) <= BOUNDARY * min(max(1.0, abs(number)), LARGE):
                     print(f"{name}: {number!r} is within {BOUNDARY:g} of a jump", file=sys.stderr)
         return value
 

@@ -29,6 +29,7 @@ SEEDS = (1, 2, 3, 4)
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 EXTRAS = ("book", "test", "cluster", "files", "kernels")
 NBVAL = ("--nbval", "--nbval-current-env", "--nbval-cell-timeout", "240")
+UNIT = "unit tests"
 MARKS = "<!-- portability -->\n", "<!-- /portability -->"
 
 PROBE = """
@@ -240,32 +241,47 @@ def visit(machine, notebooks, unit, **options):
     return outcome
 
 
-def table(outcomes, notebooks):
-    """Return the table of machines by notebooks, in Markdown."""
-    heads = ["machine", "unit tests", *(Path(name).stem.split("-")[0] for name in notebooks)]
-    lines = [heads, ["---"] * len(heads)]
-    for machine, outcome in outcomes:
-        if machine.skipped:
-            lines.append([machine.name, f"not run: {machine.skipped}", *[""] * len(notebooks)])
-            continue
-        tests = "" if outcome.tests is None else "same"
-        if outcome.tests:
-            tests = ", ".join(test.rpartition("::")[2] for test in outcome.tests)
-        cells = []
-        for name in notebooks:
-            differ = outcome.cells.get(name)
-            cells.append("" if differ is None else ", ".join(map(str, differ)) or "same")
-        lines.append([machine.name, tests, *cells])
+def entries(machine, outcome):
+    """Return a machine's row of the table, {column: text}: what was run, and what differed."""
+    if machine.skipped:
+        return {UNIT: f"not run: {machine.skipped}"}
+    row = {}
+    if outcome.tests is not None:
+        names = [test.rpartition("::")[2].replace("|", "/") for test in outcome.tests]
+        row[UNIT] = ", ".join(names) or "same"
+    for name, differ in outcome.cells.items():
+        row[Path(name).stem.split("-")[0]] = ", ".join(map(str, differ)) or "same"
+    return row
+
+
+def table(rows, notebooks):
+    """Return rows, {machine: {column: text}}, in Markdown."""
+    columns = [UNIT, *(Path(name).stem.split("-")[0] for name in notebooks)]
+    lines = [["machine", *columns], ["---"] * (1 + len(columns))]
+    lines += [[name, *(row.get(column, "") for column in columns)] for name, row in rows.items()]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def write(path, text):
-    """Put the table between its marks in a file."""
-    old = path.read_text()
-    before, _, rest = old.partition(MARKS[0])
-    _, _, after = rest.partition(MARKS[1])
+def read(text):
+    """Return the rows of a table in Markdown."""
+    lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
+    heads, _, *lines = lines or [["machine"], []]
+    cells = {line[0]: [text.strip() for text in line[1:]] for line in lines}
+    return {name: dict(zip(heads[1:], row, strict=False)) for name, row in cells.items()}
+
+
+def write(path, rows, machines):
+    """Put these rows into the table between the marks of a file, in the order of the machines.
+
+    What was not run now keeps what it had.
+    """
+    before, _, rest = path.read_text().partition(MARKS[0])
+    old, _, after = rest.partition(MARKS[1])
     if not after:
         raise SystemExit(f"{path} has no {MARKS[0].strip()} ... {MARKS[1]}")
+    known = read(old)
+    merged = {name: known.get(name, {}) | rows.get(name, {}) for name in machines}
+    text = table({name: row for name, row in merged.items() if row}, sorted(toc.notebooks()))
     path.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}")
 
 
@@ -303,7 +319,9 @@ def main(arguments=None):
     parser.add_argument("--unit", nargs="*", help="these tests only; none given: no test")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
     parser.add_argument("--environments", type=Path, default=ROOT / ".machines")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="put the table into FILE")
+    parser.add_argument(
+        "--write", type=Path, metavar="FILE", help="put what is found into the table in FILE"
+    )
     parser.add_argument("--log", type=Path, default=os.devnull, help="what pytest prints")
     options = parser.parse_args(arguments)
     machines = [Machine("as it is", "default"), *kernels(), *perturbed()]
@@ -315,7 +333,7 @@ def main(arguments=None):
         return
     notebooks = sorted(toc.notebooks()) if options.notebooks is None else options.notebooks
     unit = ["tests"] if options.unit is None else options.unit
-    outcomes = []
+    outcomes, rows = [], {}
     with options.log.open("w") as log:
         for machine, tests, books in chosen:
             outcome = Outcome()
@@ -324,14 +342,14 @@ def main(arguments=None):
                 outcome = visit(
                     machine, books * notebooks, tests * unit, jobs=options.jobs, log=log
                 )
-            outcomes.append((machine, outcome))
-            row = table(outcomes[-1:], notebooks).splitlines()[2]
-            print(row, f"{outcome.seconds:.0f} s", flush=True)
-    text = table(outcomes, notebooks)
-    print("\n" + text)
-    if options.write:
-        write(options.write, text)
-    if any(outcome.tests or any(outcome.cells.values()) for _, outcome in outcomes):
+            outcomes.append(outcome)
+            rows[machine.name] = entries(machine, outcome)
+            found = [f"{column} {text}" for column, text in rows[machine.name].items()]
+            print(f"{machine.name}: {'; '.join(found)}; {outcome.seconds:.0f} s", flush=True)
+            if options.write:
+                write(options.write, rows, [each.name for each in machines])
+    print("\n" + table(rows, notebooks))
+    if any(outcome.tests or any(outcome.cells.values()) for outcome in outcomes):
         raise SystemExit("Something differs: see the table.")
 
 

@@ -148,8 +148,9 @@ class Method(ABC):
 
         Parameters
         ----------
-        B : scipy.sparse.csr_array, shape (L, L)
-            Target logits (`logits.target_logits`).
+        B : scipy.sparse.csr_array or interop.mapped.MappedLogits, shape (L, L)
+            Target logits (`logits.target_logits`); those of a target on disk, where the method
+            `reads_blocks`.
         dim : int
             m.
         rng : int, numpy.random.SeedSequence, numpy.random.Generator or None

@@ -50,7 +50,7 @@ def interpolating_queries(
 
     Parameters
     ----------
-    B : scipy.sparse.csr_array, shape (n, L)
+    B : scipy.sparse.csr_array or interop.mapped.MappedLogits, shape (n, L)
         Target logits.
     keys : ndarray of float64 or float32, or codes.Codes, shape (L, m)
         Codes c_1..c_L; they must not depend on B for the Student law of T3 to hold.
