@@ -75,12 +75,13 @@ browser: $(READY)  ## look at every built page with Chromium
 pdf: book  ## print every page, and the whole book, with Chromium
 	$(BIN)/python tests/print_book.py _build/html _build/pdf
 
-notebooks: $(READY)  ## format every notebook, execute it in place, strip it
+notebooks: $(READY)  ## format every notebook, execute it in place, strip it; write its figures as SVG
 	@# Sorted: the ledger and the index, which read the chapters, come after them. What a cell printed
 	@# in pieces is put together in a second pass.
 	notebooks=$$($(BIN)/python tests/toc.py | sort) && \
 	$(BIN)/ruff format $$notebooks && \
-	JLA_RECORDS=$(CURDIR)/book/results/records $(CONVERT) --execute $$notebooks && \
+	rm -rf book/figures && \
+	JLA_RECORDS=$(CURDIR)/book/results/records JLA_FIGURES=$(CURDIR)/book/figures $(CONVERT) --execute $$notebooks && \
 	$(CONVERT) $$notebooks && \
 	$(STRIP) $$notebooks
 	$(BIN)/python tests/readme_picture.py

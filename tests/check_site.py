@@ -61,6 +61,8 @@ def outside_loads(page):
 def own_loads(path):
     """Return the files of the site that the page at `path` makes a browser load, each once."""
     soup = BeautifulSoup(path.read_text("utf-8"), "html.parser")
+    for picture in soup.find_all("picture"):
+        picture.replace_with(heaviest(picture, path.parent))
     found = [tag["src"] for name in ("script", "img") for tag in soup.find_all(name, src=True)]
     found += [
         link["href"]
@@ -69,6 +71,14 @@ def own_loads(path):
     ]
     inside = [urlsplit(address) for address in found if not OUTSIDE.match(address)]
     return sorted({path.parent / unquote(part.path) for part in inside if not part.scheme})
+
+
+def heaviest(picture, folder):
+    """Return the picture's own image with the heaviest of the files that it chooses among."""
+    image = picture.find("img")
+    files = [image["src"], *(source["srcset"] for source in picture.find_all("source"))]
+    image["src"] = max(files, key=lambda name: (folder / unquote(name)).stat().st_size)
+    return image
 
 
 def weight_problems(root):

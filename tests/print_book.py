@@ -80,6 +80,8 @@ def printable(soup, page, included):
         tag.decompose()
     for tag in article.select("details.hide"):
         tag.unwrap()
+    for tag in article.find_all("img", loading=True):
+        del tag["loading"]
     for tag in article.find_all("details"):
         tag["open"] = ""
     for tag in article.select(":is(h1, h2, h3, h4) .math"):

@@ -102,6 +102,14 @@ def test_marks_that_change_nothing_are_taken_off_code():
     assert bundles.without_plain_spans(page, set()) == page
 
 
+def test_indents_go_and_preformatted_text_stays():
+    kept = "<pre class='x'>a\n  b\n\n c</pre><script>\n  `x\n   y`</script>"
+    page = f"<ul>\n   <li>one\n\n  two</li>\n</ul>\n {kept}\n\n  <p>"
+    expected = f"<ul>\n<li>one\ntwo</li>\n</ul>\n{kept}\n<p>"
+    assert bundles.without_indents(page) == expected
+    assert bundles.without_indents(expected) == expected
+
+
 def fontawesome():
     static = Path(pydata_sphinx_theme.__file__).parent / "theme/pydata_sphinx_theme/static"
     (folder,) = (static / "vendor/fontawesome").iterdir()
@@ -169,15 +177,14 @@ def test_a_transparent_or_tiny_picture_is_left_alone():
     assert len(pictures.smaller(few)) <= len(few)
 
 
-def test_a_notebook_keeps_all_but_the_colours():
+def test_a_notebook_to_download_keeps_all_but_the_figures():
     data = {"image/png": base64.b64encode(png(figure())).decode(), "text/plain": "<Figure>"}
-    cells = [{"cell_type": "code", "source": "x", "outputs": [{"data": dict(data)}]}, {"a": "é"}]
-    text = json.dumps({"cells": cells, "nbformat": 4})
-    small = pictures.smaller_notebook(text)
-    assert len(small) < 0.7 * len(text)
-    after = json.loads(small)
+    printed = {"output_type": "stream", "text": "m = 1"}
+    cells = [{"source": "x", "outputs": [{"data": dict(data)}, printed]}, {"a": "é"}]
+    after = json.loads(pictures.without_figures(json.dumps({"cells": cells, "nbformat": 4})))
+    assert after["cells"][0]["outputs"][0] == {"data": {"text/plain": "<Figure>"}}
     after["cells"][0]["outputs"][0]["data"]["image/png"] = data["image/png"]
-    assert after == json.loads(text)
+    assert after == {"cells": cells, "nbformat": 4}
 
 
 # --- Descriptions and the search -----------------------------------------------------------------

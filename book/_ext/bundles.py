@@ -66,6 +66,12 @@ src:url(data:font/woff;base64,{font}) format("woff")}}
 ICON_SIZES = ".fa-lg{font-size:1.25em;line-height:.05em;vertical-align:-.075em}"
 
 
+AS_IT_IS = re.compile(
+    r"(<(pre|script|style|textarea)\b.*?</\2>)", re.DOTALL | re.IGNORECASE
+)
+"""What of a page keeps its white space."""
+
+
 def without_noise(script):
     """Return a script that prints nothing but errors and names no map."""
     script = re.sub(r"(?m)^//# sourceMappingURL=.*$", "", script)
@@ -273,6 +279,14 @@ def replace(app, pagename, templatename, context, doctree):
     context["last_script"] = _JavaScript(f"_static/{LAST}")
 
 
+def without_indents(page):
+    """Return HTML without indents and empty lines, where they say nothing."""
+    parts = AS_IT_IS.split(page)
+    parts[::3] = [re.sub(r"\s*\n\s*", "\n", part) for part in parts[::3]]
+    del parts[2::3]  # the names of the elements
+    return "".join(parts)
+
+
 def write(app, error):
     """Write the bundles, when all extensions have copied their files."""
     if error is not None or app.builder.format != "html":
@@ -300,6 +314,7 @@ def write(app, error):
     texts = [path.read_text("utf-8") for path in static.glob("*.js")]
     for path in static.parent.rglob("*.html"):
         page = without_plain_spans(path.read_text("utf-8"), plain)
+        page = without_indents(page)
         path.write_text(page, "utf-8")
         texts.append(page)
     texts += first + last

@@ -49,7 +49,7 @@ def capacity(rows):
         ax.plot([4, 45], [n, n], "-", color=COLORS["beyond"], lw=1.4)
         ax.text(45, shift * n, f"moment curve, {dtype}", color=COLORS["beyond"], ha="right")
     ax.text(45, 155, "published:\ngradient descent", color=COLORS["measured"], ha="right")
-    ax.text(27, 800, "random documents,\nbest query", color=COLORS["exact"], ha="right")
+    ax.text(24, 900, "random documents,\nbest query", color=COLORS["exact"], ha="right")
     ax.text(37, 1700, "its law", color=COLORS["exact"], ha="right")
     ax.text(5, 280, "learned", color=COLORS["theory"])
     ax.set(

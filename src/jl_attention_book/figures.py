@@ -4,8 +4,12 @@ Figures have a white ground; the book's style sheet inverts their lightness in d
 the hues, so captions name colours and never brightness. Needs the extra ``book`` (Matplotlib).
 """
 
+import os
+
 import matplotlib as mpl
 import numpy as np
+
+from . import vector
 
 # Okabe and Ito's palette, told apart by readers with any of the common colour blindnesses.
 COLORS = {
@@ -52,6 +56,8 @@ def style():
             "ytick.labelsize": 10,
         }
     )
+    if vector.FOLDER in os.environ:
+        vector.record_figures(os.environ[vector.FOLDER])
 
 
 def show_matrix(ax, matrix, title=None, vmin=0.0, vmax=None, cmap=ATTENTION_CMAP, norm=None):

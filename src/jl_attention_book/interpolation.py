@@ -11,6 +11,7 @@ from jl_attention.methods import interpolating_queries
 
 from . import datasets
 from .figures import COLORS, SIZES, show_matrix
+from .vector import on_a_phone
 
 # --- Simulations -----------------------------------------------------------------------------
 
@@ -206,7 +207,7 @@ def calibration(dims, union, independent, failures, draws, interval):
     ax.set(yscale="log", ylim=(0.004, 8))
     ax.set(xlabel="dimension $m$", ylabel="probability of a failure")
     ax.annotate("union bound", (dims[1], 1.25 * union[1]), color=COLORS["theory"])
-    ax.annotate("rows independent", (dims[0], 0.35), color=COLORS["exact"])
+    ax.annotate("rows independent", (dims[0], 0.1), color=COLORS["exact"])
     ax.annotate("measured", (dims[3] + 1, 0.45), color=COLORS["measured"])
     plt.show()
 
@@ -220,7 +221,7 @@ def codes_against_length(lengths, dims):
     ax.loglog(lengths, lengths, color="#555555", lw=1)
     ax.fill_between(lengths, lengths, 2 * lengths[-1], color=COLORS["forbidden"], alpha=0.3, lw=0)
     ax.annotate("$m = L$", (820, 950), color="#555555", ha="right")
-    ax.annotate("Gaussian", (lengths[0] * 1.1, dims["gaussian"][0] * 1.15), color=COLORS["theory"])
+    ax.annotate("Gaussian", (lengths[0] * 1.1, dims["gaussian"][0] * 1.3), color=COLORS["theory"])
     ax.annotate("unit", (lengths[0] * 1.1, dims["unit"][0] * 0.8), color=COLORS["beyond"])
     ax.annotate("tight", (lengths[2], dims["tight"][2] * 0.7), color=COLORS["exact"])
     ax.set(xlabel="length $L$", ylabel="dimension $m$", ylim=(40, 1500), xlim=lengths[[0, -1]])
@@ -290,7 +291,10 @@ def every_pattern(patterns, built, shown=64):
         row[0].set_ylabel(name)
     for ax, title in zip(axes[0], ("target", "attention", "|difference|"), strict=True):
         ax.set_title(title)
-    fig.colorbar(image, ax=axes[:, 2], location="bottom", shrink=0.9, pad=0.01)
+    fig.colorbar(
+        image, ax=axes, location="bottom", shrink=0.3, anchor=(1.0, 1.0), pad=0.01, aspect=10
+    )
+    on_a_phone(fig, rows="as they are", height=10.0)
     plt.show()
 
 

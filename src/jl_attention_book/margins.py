@@ -90,6 +90,7 @@ def line_and_circle():
     for ax, title in zip(axes, ("$m = 1$", "$m = 2$"), strict=True):
         ax.set(title=title, aspect="equal", xlim=(-1.35, 1.35), ylim=(-1.35, 1.35))
         ax.axis("off")
+    axes[0].set_ylim(-0.4, 0.4)
     plt.show()
 
 
@@ -215,11 +216,12 @@ def transition(dims, shares, grid, law):
         For each L the law's at `grid`.
     """
     _, ax = plt.subplots(figsize=SIZES["single"])
-    for (length, share), color in zip(shares.items(), ("theory", "exact", "measured"), strict=True):
+    styles = zip(("theory", "exact", "measured"), ("right", "center", "left"), strict=True)
+    for (length, share), (color, side) in zip(shares.items(), styles, strict=True):
         ax.plot(grid, law[length], "-", color=COLORS[color], lw=1.4)
         ax.plot(dims, share, "o", color=COLORS[color], ms=5)
         half = np.interp(0.5, law[length], grid)
-        ax.text(half, 1.06, f"$L = {length}$", color=COLORS[color], ha="center")
+        ax.text(half, 1.06, f"$L = {length}$", color=COLORS[color], ha=side)
     ax.set(xlabel="query dimension $m$", ylabel="share of supports with a query")
     ax.set(ylim=(-0.03, 1.18), xlim=(grid[0], grid[-1]), yticks=np.linspace(0, 1, 6))
     plt.show()

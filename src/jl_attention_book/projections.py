@@ -7,6 +7,7 @@ from scipy import stats
 
 from jl_attention import concentration
 from jl_attention_book.figures import COLORS, SIZES, show_matrix, show_vacuous
+from jl_attention_book.vector import on_a_phone
 
 
 def clopper_pearson(hits, draws, level=0.95):
@@ -191,8 +192,8 @@ def exponents(eps):
     offset = {"xytext": (0, 12), "textcoords": "offset points", "ha": "center"}
     ax.annotate(r"$I_0(\varepsilon)$", (0, best), **offset)
     ax.text(0, worst - 0.0005, r"$E(\varepsilon)$", ha="center", va="top")
-    ax.text(0.4, 0.0275, "upper tail", color=COLORS["theory"], ha="right")
-    ax.text(-0.4, 0.0275, "lower tail", color=COLORS["beyond"])
+    ax.text(0.5, 0.0275, "upper tail", color=COLORS["theory"], ha="right")
+    ax.text(-0.62, 0.0225, "lower tail", color=COLORS["beyond"])
     ax.set(xlabel=r"correlation $\rho$", ylabel="exponent per dimension")
     ax.set(ylim=(0.012, 0.048), xlim=(-1, 1))
     plt.show()
@@ -219,7 +220,7 @@ def product_tails(m, errors):
     ax.text(0.52, 4e-3, "polarisation", color=COLORS["theory"])
     ax.text(0.685, 5e-7, "sharp", color=COLORS["theory"])
     ax.text(0.49, 1.5e-8, "exact,\n$\\rho = 1$", color=COLORS["theory"])
-    ax.text(0.2, 1e-10, "exact and bound,\n$\\rho = 0$", color=COLORS["beyond"])
+    ax.text(0.4, 1e-10, "exact and bound,\n$\\rho = 0$", color=COLORS["beyond"], ha="right")
     ax.set(xlabel=r"$\varepsilon$", ylabel="probability", xlim=(0, 0.8), ylim=(1e-12, 2))
     plt.show()
 
@@ -271,7 +272,7 @@ def successes(dims, shares, draws, promised, length):
     ax.axvspan(length, right, color=COLORS["forbidden"], alpha=0.3, lw=0)
     ax.text(length * 1.05, 0.98, "$m \\geq L$", color="#555555", va="top")
     ax.set(xscale="log", xlabel="query dimension $m$", ylabel="share of successes")
-    ax.set(xlim=(dims[0] * 0.7, right), ylim=(-0.03, 1.03))
+    ax.set(xlim=(dims[0] * 0.5, right), ylim=(-0.03, 1.03))
     ticks = [200, 500, 1000, 2000]
     ax.set_xticks(ticks, [str(tick) for tick in ticks])
     ax.minorticks_off()
@@ -300,6 +301,7 @@ def target_beside_attention(target, attention, corner=40):
         axes[2].text(middle, mass[middle] - 0.02, label, color=COLORS[color], va="top")
     axes[2].set(xlabel="largest entries", title="their mass", ylim=(0, 1.05))
     fig.get_layout_engine().set(wspace=0.08)
+    on_a_phone(fig, rows=[[0, 1], [2]])
     plt.show()
 
 
@@ -340,12 +342,13 @@ def families(targets, logits, corner=40):
     targets, logits : dict of str to ndarray, shape (n, L)
     corner : int, optional
     """
-    _, axes = plt.subplots(2, len(targets), figsize=(6.4, 2.9))
+    fig, axes = plt.subplots(2, len(targets), figsize=(6.4, 2.9))
     for column, (name, target) in zip(axes.T, targets.items(), strict=True):
         show_matrix(column[0], target[:corner, :corner], title=name, vmax=0.5)
         show_matrix(column[1], logits[name][:corner, :corner])
     for ax, label in zip(axes[:, 0], ("target $A$", r"logits $\Lambda$"), strict=True):
         ax.set_ylabel(label)
+    on_a_phone(fig, rows=[[k, k + len(targets)] for k in range(len(targets))])
     plt.show()
 
 
@@ -449,7 +452,7 @@ def logarithm(L, m, low, high, models):
     axes[1].set_ylabel("off the line, %")
     for height, (label, (_, _, color)) in zip((0.9, 0.78, 0.66), models.items(), strict=False):
         axes[0].text(
-            0.04, height, label, color=COLORS[color], transform=axes[0].transAxes, fontsize=9
+            0.04, height, label, color=COLORS[color], transform=axes[0].transAxes, fontsize=10
         )
     plt.show()
 

@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from .figures import COLORS, SIZES, head_map, show_matrix
+from .vector import on_a_phone
 
 SPARSE = 20
 """Entries that hold 90% of a row, up to which a head is called sparse."""
@@ -29,13 +30,14 @@ def corners(models, heads, text, size=48):
     size : int, optional
     """
     columns = max(map(len, heads.values()))
-    _, axes = plt.subplots(len(heads), columns, figsize=(6.4, 4.7))
+    figure, axes = plt.subplots(len(heads), columns, figsize=(6.4, 4.7))
     for row, (name, chosen) in zip(axes, heads.items(), strict=True):
         for ax, (kind, head) in zip(row, chosen.items(), strict=True):
             corner = models[name].attention(text, *head)[:size, :size]
             show_matrix(ax, corner, title=kind, vmax=0.15)
         row[0].set_ylabel(f"{name}: token $i$")
     axes[-1, columns // 2].set_xlabel("looks at token $j$")
+    on_a_phone(figure, rows=np.arange(axes.size).reshape(axes.shape).T.tolist())
     plt.show()
 
 
@@ -177,6 +179,7 @@ def head_maps(maps, vmax):
     for ax in axes[-1]:
         ax.set_xlabel("layer")
     figure.colorbar(image, ax=axes, shrink=0.7).outline.set_linewidth(0.5)
+    on_a_phone(figure, rows="as they are")
     plt.show()
 
 

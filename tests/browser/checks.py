@@ -32,7 +32,7 @@ const name = element => {
 
 def _ask(page, body, argument=None):
     """Return what a JavaScript function of `argument` with this body returns on the page."""
-    return page.evaluate("argument => {" + _TEXTS + body + "}", argument)
+    return page.evaluate("async argument => {" + _TEXTS + body + "}", argument)
 
 
 def math_problems(page):
@@ -104,6 +104,8 @@ def image_problems(page):
         // Not the signs of the theme: the plus and minus of the module index, logos on buttons.
         const pictures = "main img:not(.toggler, .bd-header-article img)";
         for (const image of document.querySelectorAll(pictures)) {
+          image.loading = "eager"; // also what is far below
+          await image.decode().catch(() => {});
           const words = image.alt.trim().split(/\s+/).filter(Boolean);
           if (!image.complete || !image.naturalWidth) problems.push("not loaded: " + image.src);
           if (words.length < 8 || /[$\\]/.test(image.alt))
