@@ -36,5 +36,4 @@ def differences(committed, made):
 
 
 if __name__ == "__main__":
-    found = list(differences(*sys.argv[1:3]))
-    sys.exit("\n".join(found))
+    sys.exit("\n".join(differences(*sys.argv[1:3])) or 0)

@@ -1,8 +1,11 @@
 """`claims.check` prints one line, and raises when the claim does not hold."""
 
 import json
+import subprocess
+import sys
 from dataclasses import asdict
 
+import compare_records
 import nbformat
 import pytest
 from compare_records import differences
@@ -108,6 +111,9 @@ def test_another_machine_may_change_the_last_digits_only(tmp_path):
     assert list(differences(old, last)) == []
     assert list(differences(old, more)) == ["04.jsonl: T1-leak: (0.25, 0.25) <= (0.5, 0.500001)"]
     assert len(list(differences(old, zero))) == 1
+    for new, code in ((last, 0), (more, 1)):
+        command = [sys.executable, compare_records.__file__, str(old), str(new)]
+        assert subprocess.run(command, check=False, capture_output=True).returncode == code
     assert list(differences(old, order)) == ["04.jsonl: other checks, or in another order"]
     assert list(differences(old, fewer)) == ["04.jsonl: other checks, or in another order"]
     (old / "05.jsonl").touch()
