@@ -158,6 +158,11 @@ def test_what_is_said_may_begin_with_a_formula():
         ("[ ] Nothing", "*[ ]* Nothing", "[ ] or [x] does not begin: '[ ] Nothing new.'"),
         ("[ ] Nothing *new*.", "[ ]", "an answer has no text"),
         ("\n\n  It is the\n  other one.", "", "nothing is said to: '[ ] Nothing new.'"),
+        (
+            "Nothing *new*.",
+            "See [it](https://example.org).",
+            "a link within an answer: '[ ] See it.'",
+        ),
         (GOOD[GOOD.index("- [ ]") : -4], "", "it does not end with a list of answers"),
         ("\n:::\n", "\n\nMore.\n:::\n", "it does not end with a list of answers"),
         (GOOD[len(":::{quiz}\n") : -4], "", "it does not end with a list of answers"),

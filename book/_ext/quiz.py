@@ -20,11 +20,15 @@ import re
 
 from docutils import nodes
 from docutils.parsers.rst import Directive
+from sphinx import addnodes
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
 MARK = re.compile(r"\[([ xX])\]\s*")
 VERDICTS = {True: "Right.", False: "Wrong."}
 FEWEST_ANSWERS = 2
+
+
+LINKS = nodes.reference, addnodes.pending_xref, addnodes.download_reference
 
 
 class quiz(nodes.comment):
@@ -71,6 +75,8 @@ class Quiz(Directive):
             raise self.error(f"quiz: [ ] or [x] does not begin: {text!r}")
         if mark.end() == len(text):
             raise self.error("quiz: an answer has no text")
+        if any(isinstance(part, LINKS) for part in choice.findall()):
+            raise self.error(f"quiz: a link within an answer: {text!r}")
         if not any(part.astext().strip() for part in said):
             raise self.error(f"quiz: nothing is said to: {text!r}")
         choice[0] = nodes.Text(first[mark.end() :])
