@@ -56,8 +56,8 @@ def style():
             "ytick.labelsize": 10,
         }
     )
-    if vector.FOLDER in os.environ:
-        vector.record_figures(os.environ[vector.FOLDER])
+    if folder := os.environ.get(vector.FOLDER):
+        vector.record_figures(folder)
 
 
 def show_matrix(ax, matrix, title=None, vmin=0.0, vmax=None, cmap=ATTENTION_CMAP, norm=None):
