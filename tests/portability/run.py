@@ -27,7 +27,7 @@ KERNELS = ("Prescott", "Nehalem", "Sandybridge", "Haswell", "Zen", "SkylakeX", "
 
 SEEDS = (1, 2, 3, 4)
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
-EXTRAS = ("book", "test", "cluster", "files", "kernels")
+EXTRAS = ("book", "test", "browser", "cluster", "files", "kernels", "threads")
 NBVAL = ("--nbval", "--nbval-current-env", "--nbval-cell-timeout", "240")
 UNIT = "unit tests"
 MARKS = "<!-- portability -->\n", "<!-- /portability -->"
