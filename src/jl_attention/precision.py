@@ -249,7 +249,9 @@ def _measure_factors(codes, task):
         for start in range(0, len(keys), TILE_COLUMNS):
             stop = min(start + TILE_COLUMNS, len(keys))
             part = tile if stop - start == tile.shape[1] else np.empty_like(tile[:, : stop - start])
-            yield start, np.matmul(task.carried, keys[start:stop].T, out=part)
+            with np.errstate(invalid="ignore"):  # a row that is not finite is named below
+                logits = np.matmul(task.carried, keys[start:stop].T, out=part)
+            yield start, logits
 
     return _measure_tiles(tiles(), task)
 
