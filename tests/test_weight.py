@@ -297,3 +297,14 @@ def test_a_page_of_many_files_is_found(tmp_path):
     assert weight_problems(tmp_path) == []
     page.write_text("".join(f'<img src="{k}.png">' for k in range(25)))
     assert len(weight_problems(tmp_path)) == 1
+
+
+def test_a_build_that_changes_nothing_leaves_the_bundles(tmp_path):
+    (tmp_path / "_static").mkdir()
+    (tmp_path / "_static/bundle.css").write_text("of the last build")
+    builder = SimpleNamespace(format="html")
+    bundles.write(SimpleNamespace(builder=builder, outdir=tmp_path), None)
+    assert (tmp_path / "_static/bundle.css").read_text() == "of the last build"
+    script = f'x({search_text.WHOLE}); y({search_text.REMOVED}, "title")'
+    once = search_text.article_only(script)
+    assert search_text.article_only(once) == once != script

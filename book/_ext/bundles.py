@@ -292,6 +292,8 @@ def write(app, error):
     if error is not None or app.builder.format != "html":
         return
     static = Path(app.outdir) / "_static"
+    if not (static / "vendor").exists():
+        return  # nothing changed, so nothing was written anew
     (vendor,) = (static / "vendor" / "fontawesome").iterdir()
     macros = (static / "webpack-macros.html").read_text("utf-8")
     theme = re.findall(r"_static/((?:styles|scripts)/[^']+)", macros)
